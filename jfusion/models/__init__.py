@@ -1,0 +1,1 @@
+"""The networks: encoders, fusion and heads."""

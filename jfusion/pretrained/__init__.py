@@ -1,0 +1,1 @@
+"""Pretrained weights: one key table per network, one loader for all."""
