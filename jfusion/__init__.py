@@ -1,1 +1,1 @@
-"""Fine-tune pretrained text, image and time-series encoders together, in JAX, on one's own table."""
+"""Fine-tune pretrained text, image and time-series encoders together, in JAX, on a table."""

@@ -14,13 +14,13 @@ class ConfigError(ValueError):
     """A config that cannot run; the message is one line that names the key."""
 
 
-class ValueProblem(ValueError):
+class RangeError(ValueError):
     """A value out of its range, named by its key within the section."""
 
 
 def _require(condition: bool, key: str, expected: str, value: Any) -> None:
     if not condition:
-        raise ValueProblem(f"{key}: expected {expected}, got {value!r}")
+        raise RangeError(f"{key}: expected {expected}, got {value!r}")
 
 
 @dataclass(frozen=True)

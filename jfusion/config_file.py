@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from jfusion.config import Config, ConfigError, ValueProblem
+from jfusion.config import Config, ConfigError, RangeError
 
 
 def load(file: str, overrides: Sequence[str] = ()) -> Config:
@@ -141,7 +141,7 @@ def _convert_section(section: type, value: Any, key: str) -> Any:
     converted = {name: _convert(hints[name], v, f"{dot}{name}") for name, v in value.items()}
     try:
         return section(**converted)
-    except ValueProblem as problem:
+    except RangeError as problem:
         raise ConfigError(f"config.{dot}{problem}") from None
 
 
