@@ -1,0 +1,56 @@
+"""Multi-head attention whose keys are valid up to a length per row.
+
+B batch, T queries, S keys, N heads, H width of a head.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+
+def attention(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    lengths: jax.Array | None = None,
+    *,
+    dropout_rate: float = 0.0,
+    dropout_key: jax.Array | None = None,
+) -> jax.Array:
+    """Computes softmax(q k^T / sqrt(H)) v for every head, with the softmax in float32.
+
+    Args:
+        q: Queries [B, T, N, H].
+        k: Keys [B, S, N, H].
+        v: Values [B, S, N, H].
+        lengths: int32 [B]; keys at or after a row's length are ignored. A row of length 0 attends
+            to its first key, so that the answer stays finite. None: every key is valid.
+        dropout_rate: Share of the attention weights to drop.
+        dropout_key: Random key; None means no dropout.
+
+    Returns:
+        [B, T, N, H], of the dtype of `q`.
+    """
+    B, T, N, H = q.shape
+    S = k.shape[1]
+    # Heads merged into the batch: two plain batched products, which every backend has fast.
+    q, k, v = (_heads_first(a) for a in (q, k, v))
+    scores = jnp.einsum("bth,bsh->bts", q, k, preferred_element_type=jnp.float32)
+    scores = scores / math.sqrt(H)
+    if lengths is not None:
+        valid = jnp.arange(S)[None, :] < jnp.maximum(lengths, 1)[:, None]  # [B, S]
+        valid = jnp.repeat(valid, N, axis=0)[:, None, :]
+        scores = jnp.where(valid, scores, jnp.finfo(scores.dtype).min)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+    if dropout_rate > 0 and dropout_key is not None:
+        keep = jax.random.bernoulli(dropout_key, 1 - dropout_rate, weights.shape)
+        weights = jnp.where(keep, weights / (1 - dropout_rate), 0)
+    out = jnp.einsum("bts,bsh->bth", weights, v)
+    return out.reshape(B, N, T, H).transpose(0, 2, 1, 3)
+
+
+def _heads_first(x: jax.Array) -> jax.Array:
+    """[B, T, N, H] -> [B * N, T, H]."""
+    B, T, N, H = x.shape
+    return x.transpose(0, 2, 1, 3).reshape(B * N, T, H)
