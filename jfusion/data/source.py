@@ -1,0 +1,42 @@
+"""What the rest of jfusion needs of a data set: one split, row by row."""
+
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+Row = dict[str, Any]
+"""Column -> str, bytes, list of str, float or None."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """One split with random access.
+
+    A picture cell is `bytes` (an encoded image) or `str` (a path relative to `root`). `None`, an
+    empty text and empty bytes mean that the row does not have the modality. `__getitem__` is called
+    from several threads.
+
+    Attributes:
+        name: What messages name: the file's path, or for example `mm_imdb/train`.
+        fingerprint: A hex digest that changes whenever the content changes; it keys the cache.
+        root: The folder that picture paths are relative to and may not leave; None where pictures
+            are bytes.
+    """
+
+    name: str
+    fingerprint: str
+    root: Path | None
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        ...
+
+    def __getitem__(self, index: int) -> Row:
+        """The row at `index`, counted from 0."""
+        ...
+
+    def locate(self, index: int) -> str:
+        """Where a person finds the row: `movies.csv row 17` or `mm_imdb/train row 17 (id 0012)`.
+
+        It starts with `name` (or the file the row came from) and rows count from 1.
+        """
+        ...
