@@ -1,0 +1,154 @@
+"""A model is encoders, one fusion and named heads, and nothing else."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jfusion.models.bert import Bert, DistilBert
+from jfusion.models.convnext import ConvNeXt
+from jfusion.models.encoded import Encoded
+from jfusion.models.fusion import Concat
+from jfusion.models.layers import Linear
+from jfusion.models.pixels import Pixels
+
+NETWORKS = {"bert": Bert, "convnext": ConvNeXt, "distilbert": DistilBert}
+FUSIONS = {"concat": Concat}
+
+
+class Multimodal(nnx.Module):
+    """Encodes each modality, fuses, and predicts every target.
+
+    An absent modality is a state, not a value: its inputs are zeroed before the encoder, and a
+    learnt vector stands in for its feature, so that whatever lies in its slot changes nothing.
+
+    Args:
+        encoders: The networks by modality name.
+        pixels: What prepares the pictures, for the modalities that are pictures.
+        fusion: The fusion.
+        heads: Number of outputs of each head.
+        modality_dropout: Probability, per row and modality, of hiding a present modality in
+            training. A row that would lose every modality keeps all that it has.
+    """
+
+    def __init__(
+        self,
+        encoders: Mapping[str, nnx.Module],
+        pixels: Mapping[str, Pixels],
+        fusion: nnx.Module,
+        heads: Mapping[str, int],
+        modality_dropout: float = 0.0,
+        *,
+        dtype: jnp.dtype = jnp.float32,
+        param_dtype: jnp.dtype = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        self.encoders = nnx.Dict(encoders)
+        self.pixels = nnx.Dict(pixels)
+        self.missing = nnx.Dict(
+            {
+                name: nnx.Param(0.02 * jax.random.normal(rngs.params(), (net.width,), param_dtype))
+                for name, net in encoders.items()
+            }
+        )
+        self.fusion = fusion
+        self.heads = nnx.Dict(
+            {
+                name: Linear(fusion.width, n, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+                for name, n in heads.items()
+            }
+        )
+        self.modality_dropout = modality_dropout
+        self.deterministic = False
+
+    def set_view(self, deterministic: bool | None = None):
+        """Class method used by `nnx.view`; a deterministic view hides no modality."""
+        if deterministic is not None:
+            self.deterministic = deterministic
+
+    def __call__(
+        self,
+        inputs: Mapping[str, Mapping[str, jax.Array]],
+        present: Mapping[str, jax.Array],
+        *,
+        rngs: nnx.Rngs | None = None,
+    ) -> dict[str, jax.Array]:
+        """Predicts every target of a batch.
+
+        Args:
+            inputs: The arrays of each modality: `ids` int32 `[B, N]` and `length` int32 `[B]` of a
+                text, `pixels` uint8 `[B, H, W, 3]` of a picture.
+            present: Which rows have which modality, bool `[B]` each.
+            rngs: A `dropout` stream, needed in training only.
+
+        Returns:
+            Float32 logits `[B, C]` by head.
+        """
+        if self.modality_dropout and not self.deterministic:
+            present = hide_modalities(rngs.dropout(), present, self.modality_dropout)
+        encoded = {
+            name: self._encode(name, inputs[name], present[name], rngs)
+            for name in sorted(self.encoders)
+        }
+        joint = self.fusion(encoded, present, rngs=rngs)  # [B, F]
+        return {name: head(joint).astype(jnp.float32) for name, head in self.heads.items()}
+
+    def _encode(self, name, arrays, present, rngs) -> Encoded:
+        arrays = jax.tree.map(lambda x: jnp.where(_like(present, x), x, 0), dict(arrays))
+        if name in self.pixels:
+            arrays = {"pixels": self.pixels[name](arrays["pixels"], rngs=rngs)}
+        tokens, mask, pooled = self.encoders[name](arrays, rngs=rngs)
+        missing = self.missing[name][...].astype(pooled.dtype)
+        return Encoded(
+            tokens=tokens,
+            mask=mask & present[:, None],
+            pooled=jnp.where(present[:, None], pooled, missing[None]),
+        )
+
+
+def build(
+    spec: Mapping[str, Any],
+    *,
+    dtype: jnp.dtype = jnp.float32,
+    param_dtype: jnp.dtype = jnp.float32,
+    rngs: nnx.Rngs,
+) -> Multimodal:
+    """Builds a model from its plain description, as `model.json` keeps it.
+
+    Args:
+        spec: `{"encoders": {name: {"network", "sizes", "pixels"?: {"mean", "std", "flip"}}},
+            "fusion": {"kind", ...}, "modality_dropout": float, "heads": {name: outputs}}`.
+        dtype: Compute type.
+        param_dtype: Type of the parameters.
+        rngs: A `params` stream.
+
+    Returns:
+        The model, with freshly drawn parameters.
+    """
+    types = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+    encoders, pixels = {}, {}
+    for name, part in sorted(spec["encoders"].items()):
+        encoders[name] = NETWORKS[part["network"]](**part["sizes"], **types)
+        if "pixels" in part:
+            pixels[name] = Pixels(**part["pixels"], dtype=dtype)
+    fusion_spec = dict(spec["fusion"])
+    widths = {name: encoder.width for name, encoder in encoders.items()}
+    fusion = FUSIONS[fusion_spec.pop("kind")](widths, **fusion_spec, **types)
+    return Multimodal(encoders, pixels, fusion, spec["heads"], spec["modality_dropout"], **types)
+
+
+def hide_modalities(
+    key: jax.Array, present: Mapping[str, jax.Array], rate: float
+) -> dict[str, jax.Array]:
+    """Hides each present modality with probability `rate`, row by row, never all of a row's."""
+    names = sorted(present)
+    before = jnp.stack([present[name] for name in names])  # [M, B]
+    after = before & ~jax.random.bernoulli(key, rate, before.shape)
+    after = jnp.where(after.any(axis=0)[None], after, before)
+    return dict(zip(names, after, strict=True))
+
+
+def _like(present: jax.Array, x: jax.Array) -> jax.Array:
+    return present.reshape(present.shape + (1,) * (x.ndim - 1))

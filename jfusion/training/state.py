@@ -1,0 +1,141 @@
+"""The training state, and a model as plain functions over flat dicts of arrays."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jfusion import trees
+from jfusion.models import multimodal
+
+Tree = dict[str, jax.Array]
+
+
+class State(NamedTuple):
+    """All that a training run carries from step to step.
+
+    Attributes:
+        step: Number of optimizer steps taken, int32 `[]`.
+        params: The trainable parameters, float32, by path.
+        frozen: The parameters that get no gradient and have no moments.
+        stats: Running statistics of normalisation layers.
+        opt_state: `{"adam": optax state, "average": averaged weights or {}, "scale": loss scale or
+            {}}`, over `params` only.
+    """
+
+    step: jax.Array
+    params: Tree
+    frozen: Tree
+    stats: Tree
+    opt_state: dict[str, Any]
+
+    @property
+    def evaluated(self) -> Tree:
+        """The parameters that evaluation uses: the average where one is kept."""
+        return {**self.frozen, **(self.opt_state["average"] or self.params)}
+
+
+class Network:
+    """A model taken apart once: graphs for training and evaluation, parameters as flat dicts.
+
+    Args:
+        spec: The model's description, see `models.multimodal.build`.
+        dtype: Compute type.
+
+    Attributes:
+        params: Abstract parameters by path, float32.
+        stats: Abstract running statistics by path.
+    """
+
+    def __init__(self, spec: Mapping[str, Any], dtype: jnp.dtype = jnp.float32):
+        self.spec, self.dtype = spec, dtype
+        model = nnx.eval_shape(lambda: self._build(jax.random.key(0)))
+        has_stats = bool(nnx.to_flat_state(nnx.state(model, nnx.BatchStat)))
+        self._graphs = {
+            train: nnx.graphdef(
+                nnx.view(
+                    model,
+                    deterministic=not train,
+                    **({"use_running_average": not train} if has_stats else {}),
+                )
+            )
+            for train in (True, False)
+        }
+        self._keys = {
+            "/".join(map(str, path)): path for path, _ in nnx.to_flat_state(nnx.state(model))
+        }
+        self.params, self.stats = _take_apart(model)
+
+    def init(self, key: jax.Array, given: Mapping[str, Any] | None = None) -> tuple[Tree, Tree]:
+        """Draws the parameters and statistics that are not given.
+
+        Args:
+            key: Random key.
+            given: Ready leaves by path, for example pretrained weights.
+
+        Returns:
+            All parameters and all statistics.
+        """
+        given = dict(given or {})
+
+        @jax.jit
+        def draw(key):
+            # What is given is not drawn: the compiler drops what is not returned.
+            both = _take_apart(self._build(key))
+            return [{p: leaf for p, leaf in tree.items() if p not in given} for tree in both]
+
+        params, stats = draw(key)
+        for path, leaf in given.items():
+            tree = params if path in self.params else stats
+            tree[path] = jnp.asarray(leaf, jnp.float32)
+        return dict(sorted(params.items())), dict(sorted(stats.items()))
+
+    def apply(
+        self,
+        params: Tree,
+        stats: Tree,
+        batch: Mapping[str, Any],
+        key: jax.Array | None = None,
+    ) -> tuple[dict[str, jax.Array], Tree]:
+        """Runs the model.
+
+        Args:
+            params: All parameters, trainable and frozen.
+            stats: Running statistics.
+            batch: `inputs` and `present` of a batch.
+            key: Random key; given, the model trains (dropout, flips); None evaluates.
+
+        Returns:
+            Logits by head, float32 `[B, C]`, and the statistics after the batch.
+        """
+        model = nnx.merge(self._graphs[key is not None], self._nest({**params, **stats}))
+        rngs = None if key is None else nnx.Rngs(dropout=key)
+        logits = model(batch["inputs"], batch["present"], rngs=rngs)
+        return logits, _take_apart(model)[1] if stats else stats
+
+    def _build(self, key: jax.Array) -> multimodal.Multimodal:
+        return multimodal.build(self.spec, dtype=self.dtype, rngs=nnx.Rngs(params=key))
+
+    def _nest(self, flat: Tree) -> dict:
+        nested: dict = {}
+        for path, leaf in flat.items():
+            *parents, last = self._keys[path]
+            node = nested
+            for key in parents:
+                node = node.setdefault(key, {})
+            node[last] = leaf
+        return nested
+
+
+def partition(params: Tree, rates: Mapping[str, float]) -> tuple[Tree, Tree]:
+    """Splits parameters into the trainable (rate above 0) and the frozen."""
+    return trees.split(params, rates)
+
+
+def _take_apart(model: nnx.Module) -> tuple[Tree, Tree]:
+    return tuple(
+        trees.flatten(nnx.to_pure_dict(nnx.state(model, kind)))
+        for kind in (nnx.Param, nnx.BatchStat)
+    )
