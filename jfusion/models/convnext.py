@@ -168,7 +168,7 @@ class Stages(nnx.Module):
         return x
 
 
-class ConvNext(nnx.Module):
+class ConvNeXt(nnx.Module):
     """ConvNeXt without its classifier; the arguments are those of the reference's config.json.
 
     Attributes:
