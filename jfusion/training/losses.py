@@ -1,0 +1,113 @@
+"""Losses on logits, one number per row, in float32.
+
+Shape legend: `B` rows, `C` labels.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jfusion.config import MultiLabel
+
+LossFn = Callable[[jax.Array, jax.Array], jax.Array]
+
+_TINY = 1e-8  # the reference's floor inside the logarithm, needed where `clip` is tiny
+
+
+def build(target: MultiLabel, pos_weight: np.ndarray | None = None) -> LossFn:
+    """Makes the loss of a target.
+
+    Args:
+        target: Names the loss and its constants.
+        pos_weight: Factor on the positive term of each label, [C] (see `positive_weights`).
+
+    Returns:
+        A function of logits [B, C] and targets [B, C] (0 or 1) to the mean loss over the labels of
+        each row, [B], in float32. The caller weighs the rows.
+    """
+    if target.loss == "asymmetric":
+
+        def terms(logits):
+            return asymmetric_terms(
+                logits, target.gamma_positive, target.gamma_negative, target.clip
+            )
+    else:
+        terms = cross_entropy_terms
+
+    def loss(logits: jax.Array, targets: jax.Array) -> jax.Array:
+        targets = targets.astype(jnp.float32)
+        positive, negative = terms(logits.astype(jnp.float32))
+        if pos_weight is not None:
+            positive = positive * jnp.asarray(pos_weight, jnp.float32)[None]
+        return jnp.mean(targets * positive + (1 - targets) * negative, axis=-1)
+
+    return loss
+
+
+def cross_entropy_terms(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Binary cross-entropy with logits x.
+
+    A positive costs -log(sigmoid(x)) = log(1 + exp(-x)), a negative -log(1 - sigmoid(x)) =
+    log(1 + exp(x)); neither forms the sigmoid, so no logit overflows. With `build`, this is
+    `torch.nn.BCEWithLogitsLoss`, `pos_weight` included.
+
+    Args:
+        logits: [B, C], float32.
+
+    Returns:
+        The cost of each label as a positive and as a negative, both [B, C].
+    """
+    return jax.nn.softplus(-logits), jax.nn.softplus(logits)
+
+
+def asymmetric_terms(
+    logits: jax.Array, gamma_positive: float, gamma_negative: float, clip: float
+) -> tuple[jax.Array, jax.Array]:
+    """The asymmetric loss (Ridnik et al., arXiv 2009.14119, equation 7).
+
+    With p = sigmoid(x) and the shifted probability q = max(p - clip, 0), a positive costs
+    (1 - p)^gamma_positive * -log(p) and a negative q^gamma_negative * -log(1 - q). As in the
+    authors' code (github.com/Alibaba-MIIL/ASL, `AsymmetricLoss`, whose default is
+    `disable_torch_grad_focal_loss=True`), the focusing powers are weights: no gradient flows
+    through them. Two things differ from that code: it sums over the labels, where `build` takes the
+    mean, so that learning rates for cross-entropy carry over; and -log(p) is computed from the
+    logit, so that positives below p = 1e-8 still have a gradient.
+
+    Args:
+        logits: [B, C], float32.
+        gamma_positive: Focusing exponent on positives.
+        gamma_negative: Focusing exponent on negatives.
+        clip: Negatives whose probability is below this cost nothing.
+
+    Returns:
+        The cost of each label as a positive and as a negative, both [B, C].
+    """
+    p, not_p = jax.nn.sigmoid(logits), jax.nn.sigmoid(-logits)
+    positive = jax.nn.softplus(-logits)
+    if clip > 0:
+        not_q = jnp.minimum(not_p + clip, 1)
+        negative = -jnp.log(jnp.maximum(not_q, _TINY))
+        q = 1 - not_q
+    else:
+        negative, q = jax.nn.softplus(logits), p
+    focus_positive = jax.lax.stop_gradient(not_p**gamma_positive)
+    focus_negative = jax.lax.stop_gradient(q**gamma_negative)
+    return focus_positive * positive, focus_negative * negative
+
+
+def positive_weights(targets: np.ndarray) -> np.ndarray:
+    """Negatives / positives of each label, which evens out what both weigh in the loss.
+
+    Args:
+        targets: The training split, [rows, C], 0 or 1.
+
+    Returns:
+        [C], float32; 1 for a label without positives, which has nothing to weigh, and for one
+        without negatives, which a weight of 0 would leave without any loss.
+    """
+    positives = targets.sum(axis=0, dtype=np.float64)
+    negatives = len(targets) - positives
+    both = (positives > 0) & (negatives > 0)
+    return np.where(both, negatives / np.maximum(positives, 1), 1).astype(np.float32)
