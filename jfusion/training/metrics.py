@@ -1,0 +1,139 @@
+"""Scores over a whole split, by scikit-learn's definitions.
+
+Which labels take part in a mean, stated once:
+
+- F1 counts every label. A fraction with nothing below the line is 0 (`zero_division=0`), so a label
+  with neither positives nor predictions scores 0, and so does, in `samples_f1`, a row with neither.
+- Average precision means nothing for a label without positives, and AUROC nothing for one without
+  positives or without negatives. Such labels are left out of the mean and are None in the table; a
+  mean over no label at all is None too. No score is ever NaN, which JSON does not have.
+
+Shape legend: `N` rows, `C` labels.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+Score = float | None
+
+
+def multilabel(
+    probabilities: np.ndarray, targets: np.ndarray, threshold: float = 0.5
+) -> dict[str, Score]:
+    """The scores of a split; rows that are only padding must be gone already.
+
+    Args:
+        probabilities: [N, C].
+        targets: 0 or 1, [N, C].
+        threshold: A label is predicted where its probability exceeds this.
+
+    Returns:
+        `macro_f1`, `micro_f1`, `weighted_f1` (by support), `samples_f1`, `map` (mean of the
+        labels' average precisions) and `auroc` (mean of the labels'); None where undefined.
+
+    Raises:
+        ValueError: No row, shapes that differ, or a probability that is not finite.
+    """
+    probabilities, truth = _checked(probabilities, targets)
+    predicted = probabilities > threshold
+    of_label = _f1(predicted, truth, axis=0)
+    support = truth.sum(axis=0)
+    return {
+        "macro_f1": float(of_label.mean()),
+        "micro_f1": float(_f1(predicted, truth, axis=None)),
+        "weighted_f1": float(_ratio(np.sum(of_label * support), support.sum())),
+        "samples_f1": float(_f1(predicted, truth, axis=1).mean()),
+        "map": _mean(_average_precisions(probabilities, truth)),
+        "auroc": _mean(_areas_under_roc(probabilities, truth)),
+    }
+
+
+def per_label(
+    probabilities: np.ndarray, targets: np.ndarray, labels: Sequence[str], threshold: float = 0.5
+) -> list[dict[str, str | int | Score]]:
+    """The scores of each label.
+
+    Args:
+        probabilities: [N, C].
+        targets: 0 or 1, [N, C].
+        labels: The C names.
+        threshold: A label is predicted where its probability exceeds this.
+
+    Returns:
+        One row per label, in order: `label`, `precision`, `recall`, `f1`, `ap` (None without
+        positives) and `support` (the number of positives).
+
+    Raises:
+        ValueError: As for `multilabel`.
+    """
+    probabilities, truth = _checked(probabilities, targets)
+    if len(labels) != truth.shape[1]:
+        raise ValueError(f"{len(labels)} label names for targets of shape {truth.shape}")
+    predicted = probabilities > threshold
+    hits, support = (predicted & truth).sum(axis=0), truth.sum(axis=0)
+    columns = {
+        "precision": _ratio(hits, predicted.sum(axis=0)).tolist(),
+        "recall": _ratio(hits, support).tolist(),
+        "f1": _f1(predicted, truth, axis=0).tolist(),
+        "ap": _average_precisions(probabilities, truth),
+        "support": support.tolist(),
+    }
+    return [
+        {"label": label} | {name: column[i] for name, column in columns.items()}
+        for i, label in enumerate(labels)
+    ]
+
+
+def _checked(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities [N, C] as they are, and targets [N, C] as bool."""
+    probabilities, targets = np.asarray(probabilities), np.asarray(targets)
+    if probabilities.shape != targets.shape or probabilities.ndim != 2:
+        raise ValueError(
+            f"probabilities {probabilities.shape} and targets {targets.shape} must have the same "
+            "shape [rows, labels]"
+        )
+    if not probabilities.size:
+        raise ValueError(f"nothing to score: probabilities have the shape {probabilities.shape}")
+    bad = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
+    if bad.size:
+        shown = ", ".join(str(row) for row in bad[:20]) + (", ..." if bad.size > 20 else "")
+        raise ValueError(
+            f"the probabilities of {bad.size} of {len(probabilities)} rows are not finite: rows "
+            f"{shown} (counted from 0); the model has diverged or its input holds NaN"
+        )
+    return probabilities, targets > 0.5
+
+
+def _f1(predicted: np.ndarray, truth: np.ndarray, axis: int | None) -> np.ndarray:
+    """2 TP / (predicted + true) over an axis.
+
+    Counted here and not by scikit-learn, which takes a single label for a binary problem and then
+    averages over its two classes.
+    """
+    hits = (predicted & truth).sum(axis=axis)
+    return _ratio(2 * hits, predicted.sum(axis=axis) + truth.sum(axis=axis))
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    return np.where(below > 0, above / np.maximum(below, 1), 0.0)
+
+
+def _average_precisions(probabilities: np.ndarray, truth: np.ndarray) -> list[Score]:
+    return [
+        float(average_precision_score(t, p)) if t.any() else None
+        for p, t in zip(probabilities.T, truth.T, strict=True)
+    ]
+
+
+def _areas_under_roc(probabilities: np.ndarray, truth: np.ndarray) -> list[Score]:
+    return [
+        float(roc_auc_score(t, p)) if t.any() and not t.all() else None
+        for p, t in zip(probabilities.T, truth.T, strict=True)
+    ]
+
+
+def _mean(scores: list[Score]) -> Score:
+    known = [score for score in scores if score is not None]
+    return float(np.mean(known)) if known else None
