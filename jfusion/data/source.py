@@ -11,9 +11,9 @@ Row = dict[str, Any]
 class Source(Protocol):
     """One split with random access.
 
-    A picture cell is `bytes` (an encoded image) or `str` (a path relative to `root`). `None`, an
-    empty text and empty bytes mean that the row does not have the modality. `__getitem__` is called
-    from several threads.
+    A picture cell is `bytes` (an encoded image) or `str` (a path relative to `root`). `None` and an
+    empty text mean that the row does not have the modality; empty bytes are a broken picture.
+    `__getitem__` is called from several threads.
 
     Attributes:
         name: What messages name: the file's path, or for example `mm_imdb/train`.
