@@ -42,7 +42,7 @@ def abstract(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), tree)
 
 
-def place_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
+def place_batch(batch: Mapping[str, Any], mesh: Mesh) -> tuple[dict[str, Any], np.ndarray]:
     """Places this process's rows of a batch on its devices.
 
     Args:
@@ -50,15 +50,13 @@ def place_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
         mesh: The mesh.
 
     Returns:
-        The same with global arrays `[B, ...]` split along the rows; `row` stays in host memory,
-        where it is only read to name rows.
+        The batch as global arrays `[B, ...]` split along the rows, and its `row` numbers, which
+        stay in host memory.
     """
     split = NamedSharding(mesh, PartitionSpec("data"))
 
     def place(x: np.ndarray) -> jax.Array:
-        if jax.process_count() == 1:
-            return jax.device_put(x, split)
         return jax.make_array_from_process_local_data(split, x)
 
     on_device = {name: part for name, part in batch.items() if name != "row"}
-    return {**jax.tree.map(place, on_device), "row": batch["row"]}
+    return jax.tree.map(place, on_device), batch["row"]
