@@ -1,0 +1,197 @@
+"""The embedded sample: invented movies whose best possible score is known.
+
+Every movie has four hidden traits. The plot shows two of them (the hero's calling, love) and the
+poster the other two (the scenery, the shadow of a blind), and the genres follow from them:
+
+- Crime, War, Music: one for each calling; Romance: love. Only the plot tells.
+- Western, Sci-Fi, Horror: one for each scenery; Film-Noir: the blind. Only the poster tells.
+- Drama, Thriller, Adventure: by (calling + scenery) mod 3. Callings and sceneries are drawn
+  independently and uniformly, so plot or poster alone says exactly nothing about these three.
+
+Then each label is flipped with probability `NOISE`, and `MISSING` of the movies lack the plot or
+the poster. Nobody can know the flips, which bounds every model's score: see `best_possible`.
+"""
+
+import hashlib
+import itertools
+import random
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.metrics import f1_score
+
+from jfusion.data.problems import DataError
+from jfusion.data.samples import plots, posters
+from jfusion.data.source import Row
+
+LABELS = (
+    *("Crime", "War", "Music", "Romance"),
+    *("Western", "Sci-Fi", "Horror", "Film-Noir"),
+    *("Drama", "Thriller", "Adventure"),
+)
+COLUMNS = ("plot", "poster")
+NOISE = 0.03
+MISSING = 0.03
+ROWS = {"train": 1600, "val": 300, "test": 500}
+
+_VERSION = 1  # to be raised with every change of what the same seed gives: the cache goes by it
+_LOVE = 0.4  # with both below one half, "no" is the best guess where the cue is not seen
+_BLINDS = 0.35
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a movie's genres follow from.
+
+    Attributes:
+        calling: Index into `plots.CALLINGS`; the plot shows it.
+        love: Whether there is love; the plot shows it.
+        scenery: Index into `posters.SCENERIES`; the poster shows it.
+        blinds: Whether a blind throws its shadow; the poster shows it.
+    """
+
+    calling: int
+    love: bool
+    scenery: int
+    blinds: bool
+
+    def genres(self) -> np.ndarray:
+        """The genres before noise: bool [C], in the order of `LABELS`."""
+        one_of_three = np.eye(3, dtype=bool)
+        return np.concatenate(
+            [
+                one_of_three[self.calling],
+                [self.love],
+                one_of_three[self.scenery],
+                [self.blinds],
+                one_of_three[(self.calling + self.scenery) % 3],
+            ]
+        )
+
+    def seen(self, columns: Collection[str]) -> tuple:
+        """The traits that the given columns show."""
+        plot = (self.calling, self.love) if "plot" in columns else ()
+        poster = (self.scenery, self.blinds) if "poster" in columns else ()
+        return plot + poster
+
+
+class Movies:
+    """One split of the sample, a `Source`; each row is made anew whenever it is asked for.
+
+    Attributes:
+        name: For messages, `movies/train`.
+        fingerprint: Changes with the generator, the seed, the split and its size.
+        root: None: posters are bytes.
+    """
+
+    root = None
+
+    def __init__(self, split: str, rows: int, seed: int = 0):
+        self.name = f"movies/{split}"
+        self.fingerprint = hashlib.sha256(
+            f"movies {_VERSION} {seed} {split} {rows}".encode()
+        ).hexdigest()
+        self._split, self._rows, self._seed = split, rows, seed
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __getitem__(self, index: int) -> Row:
+        traits, columns = self.traits(index), self.columns(index)
+        plot = plots.write(self._rng(index, "plot"), plots.CALLINGS[traits.calling], traits.love)
+        scenery = posters.SCENERIES[traits.scenery]
+        poster = posters.draw(self._rng(index, "poster"), scenery, traits.blinds)
+        return {
+            "id": self._id(index),
+            "plot": plot if "plot" in columns else None,
+            "poster": poster if "poster" in columns else None,
+            "genres": [LABELS[c] for c in np.flatnonzero(self.genres(index))],
+        }
+
+    def locate(self, index: int) -> str:
+        """Where a person finds the row."""
+        return f"{self.name} row {index + 1} (id {self._id(index)})"
+
+    def traits(self, index: int) -> Traits:
+        """The hidden traits of a row."""
+        rng = self._rng(index, "traits")
+        return Traits(
+            rng.randrange(3), rng.random() < _LOVE, rng.randrange(3), rng.random() < _BLINDS
+        )
+
+    def columns(self, index: int) -> tuple[str, ...]:
+        """Which of `COLUMNS` a row has: one at least."""
+        rng = self._rng(index, "columns")
+        missing = rng.choice(COLUMNS) if rng.random() < MISSING else None
+        return tuple(column for column in COLUMNS if column != missing)
+
+    def genres(self, index: int) -> np.ndarray:
+        """The genres with noise, as in the row's cell: bool [C]."""
+        rng = self._rng(index, "noise")
+        flips = np.array([rng.random() < NOISE for _ in LABELS])
+        return self.traits(index).genres() ^ flips
+
+    def _id(self, index: int) -> str:
+        if not 0 <= index < self._rows:
+            raise IndexError(f"{self.name} has {self._rows} rows; there is no row {index + 1}")
+        return f"{self._split}-{index + 1:04d}"
+
+    def _rng(self, index: int, purpose: str) -> random.Random:
+        # A stream of its own for each cell: a new word in a plot moves no label.
+        return random.Random(f"{self._seed}/{self._split}/{index}/{purpose}")
+
+
+def sources(rows: int = 0, seed: int = 0) -> dict[str, Movies]:
+    """The three splits.
+
+    Args:
+        rows: Movies altogether, shared among the splits as in `ROWS`; 0 for all of `ROWS`.
+        seed: Another seed gives other movies.
+    """
+    total = sum(ROWS.values())
+    if rows == 0:
+        rows = total
+    if rows < 10:
+        raise DataError(f"the movies sample needs at least 10 rows for its 3 splits, got {rows}")
+    sizes = {split: max(1, rows * ROWS[split] // total) for split in ("val", "test")}
+    sizes = {"train": rows - sum(sizes.values()), **sizes}
+    return {split: Movies(split, size, seed) for split, size in sizes.items()}
+
+
+def best_possible(source: Movies, columns: Collection[str] = COLUMNS) -> float:
+    """The macro F1 of a reader who understands everything in the given columns.
+
+    The reader knows how movies are made, sees the traits that a row's cells in `columns` show, and
+    predicts a genre where its probability, given those, exceeds one half. It is scored, as a model
+    is, against the labels of the split, flipped ones included.
+
+    Args:
+        source: A split of the sample.
+        columns: Which of `COLUMNS` the reader sees.
+    """
+    posterior = _posteriors()
+    rows = range(len(source))
+    predicted = []
+    for row in rows:
+        visible = tuple(c for c in source.columns(row) if c in columns)
+        predicted.append(posterior[visible, source.traits(row).seen(visible)] > 0.5)
+    labels = np.stack([source.genres(row) for row in rows])
+    return float(f1_score(labels, np.stack(predicted), average="macro", zero_division=0))
+
+
+def _posteriors() -> dict[tuple, np.ndarray]:
+    """(columns, seen traits) -> probability of each genre [C], by listing every kind of movie."""
+    weights: dict[tuple, float] = {}
+    sums: dict[tuple, np.ndarray] = {}
+    for calling, love, scenery, blinds in itertools.product(
+        range(3), (False, True), range(3), (False, True)
+    ):
+        traits = Traits(calling, love, scenery, blinds)
+        weight = (_LOVE if love else 1 - _LOVE) * (_BLINDS if blinds else 1 - _BLINDS) / 9
+        probability = np.where(traits.genres(), 1 - NOISE, NOISE)
+        for columns in ((), ("plot",), ("poster",), COLUMNS):
+            key = columns, traits.seen(columns)
+            weights[key] = weights.get(key, 0.0) + weight
+            sums[key] = sums.get(key, 0.0) + weight * probability
+    return {key: total / weights[key] for key, total in sums.items()}
