@@ -1,0 +1,256 @@
+"""A table of one's own as a data set, and its splits."""
+
+import functools
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+
+from jfusion.config import Data
+from jfusion.data import formats
+from jfusion.data.columns import is_empty, near
+from jfusion.data.problems import DataError, Problem
+from jfusion.data.source import Row
+
+_SPLITS = {
+    "train": ("train",),
+    "val": ("val", "dev", "valid", "validation"),
+    "test": ("test",),
+}
+
+
+class Table:
+    """Some rows of a table file, as a `Source`.
+
+    Attributes:
+        name: The file, as it was given.
+        root: The folder that picture paths are relative to.
+        bad_rows: Row of this source -> `(column, reason)` for rows that cannot be used.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        columns: Mapping[str, Sequence],
+        rows: np.ndarray,
+        *,
+        root: Path,
+        digest: str,
+        pictures: Sequence[str] = (),
+        id_column: str = "",
+        bad_rows: Mapping[int, tuple[str, str]] | None = None,
+    ):
+        self.name = name
+        self.root = root
+        self.bad_rows = dict(bad_rows or {})
+        self._columns = columns
+        self._rows = rows
+        self._digest = digest
+        self._pictures = tuple(pictures)
+        self._id_column = id_column
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Row:
+        row = self._rows[index]
+        return {name: _cell(column, row) for name, column in self._columns.items()}
+
+    def locate(self, index: int) -> str:
+        """The file and the number of the data row, and its id if there are ids."""
+        row = self._rows[index]
+        where = f"{self.name} row {row + 1}"
+        if not self._id_column:
+            return where
+        return f"{where} (id {_cell(self._columns[self._id_column], row)})"
+
+    def select(self, chosen: np.ndarray) -> "Table":
+        """The table of some of this table's rows (positions counted from 0)."""
+        bad = {new: self.bad_rows[old] for new, old in enumerate(chosen) if old in self.bad_rows}
+        return Table(
+            self.name,
+            self._columns,
+            self._rows[chosen],
+            root=self.root,
+            digest=self._digest,
+            pictures=self._pictures,
+            id_column=self._id_column,
+            bad_rows=bad,
+        )
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Covers the file's bytes, which rows these are, and every picture's size and time."""
+        digest = hashlib.sha256(self._digest.encode())
+        digest.update(self._rows.tobytes())
+        for name in self._pictures:
+            for row in self._rows:
+                digest.update(_stamp(self.root, _cell(self._columns[name], row)))
+        return digest.hexdigest()
+
+    def cells(self, column: str) -> Iterable[Any]:
+        """The cells of a column, in order."""
+        return (_cell(self._columns[column], row) for row in self._rows)
+
+
+def read(
+    path: str | Path,
+    *,
+    root: str | Path = "",
+    pictures: Sequence[str] = (),
+    id_column: str = "",
+) -> Table:
+    """Reads a table file whole.
+
+    Args:
+        path: A `.csv`, `.tsv`, `.parquet` or `.jsonl` file, UTF-8, with a header where it has one.
+        root: The folder that picture paths are relative to; empty: the table's own.
+        pictures: The columns that hold picture paths, so that the fingerprint covers the files.
+        id_column: A column that names rows; empty and repeated names become bad rows.
+
+    Raises:
+        DataError: No such file or column, or the file is not what its name says.
+    """
+    path = Path(path)
+    columns = formats.read(path)
+    size = max((len(column) for column in columns.values()), default=0)
+    if not size:
+        raise DataError(f"{path} has no rows")
+    for name in (*pictures, *((id_column,) if id_column else ())):
+        require_column(str(path), name, columns)
+    table = Table(
+        str(path),
+        columns,
+        np.arange(size),
+        root=Path(root) if root else path.parent,
+        digest=_digest(path),
+        pictures=pictures,
+        id_column=id_column,
+    )
+    if id_column:
+        mark_repeated_ids([table], id_column)
+    return table
+
+
+def require_column(file: str, name: str, columns: Iterable[str]) -> None:
+    """Raises a `DataError` that names the nearest columns, unless the column is there."""
+    columns = list(columns)
+    if name not in columns:
+        raise DataError(f"{file} has no column {name!r}{near(name, columns)}")
+
+
+def mark_repeated_ids(tables: Sequence[Table], id_column: str) -> None:
+    """Marks every row as bad whose id is empty or was already that of an earlier row."""
+    seen = {}
+    for table in tables:
+        for index, cell in enumerate(table.cells(id_column)):
+            if is_empty(cell):
+                table.bad_rows[index] = (id_column, "id is empty")
+                continue
+            where = (table, index)
+            first, row = seen.setdefault(str(cell), where)
+            if (first, row) != where:
+                place = first.locate(row).partition(" (id ")[0]
+                table.bad_rows[index] = (id_column, f"id {cell!r} is already that of {place}")
+
+
+def splits(data: Data, *, pictures: Sequence[str] = (), seed: int = 0) -> dict[str, Table]:
+    """Reads the table or tables of a config and divides the rows.
+
+    `data.val_path` and `data.test_path` are splits of their own. `data.split_column` divides the
+    rows of `data.path`; without it, what has no file of its own is drawn from them at random.
+
+    Args:
+        data: The config's section.
+        pictures: The columns that hold picture paths.
+        seed: Seeds the random split.
+
+    Returns:
+        `{"train": ..., "val": ..., "test": ...}`, none of them empty.
+
+    Raises:
+        DataError: A file cannot be read, or a split is empty or given twice.
+    """
+    options = {"root": data.root, "pictures": pictures, "id_column": data.id_column}
+    main = read(data.path, **options)
+    files = {"val": data.val_path, "test": data.test_path}
+    own = {name: read(path, **options) for name, path in files.items() if path}
+    if data.id_column and own:
+        mark_repeated_ids([main, *own.values()], data.id_column)
+    if data.split_column:
+        parts = _by_column(main, data.split_column)
+    else:
+        fractions = {"val": data.val_fraction, "test": data.test_fraction}
+        wanted = {name: share for name, share in fractions.items() if name not in own}
+        parts = _at_random(main, wanted, seed)
+    for name, table in own.items():
+        if len(parts.get(name, ())):
+            raise DataError(
+                f"{main.name} has rows whose {data.split_column!r} is {name}, and "
+                f"data.{name}_path gives {table.name}; leave one of them out"
+            )
+        parts[name] = table
+    for name, words in _SPLITS.items():
+        if not len(parts[name]):
+            raise DataError(
+                f"{main.name} has no row whose {data.split_column!r} is {' or '.join(words)}; "
+                f"mark some rows so"
+                + (f", or give data.{name}_path" if name != "train" else "")
+                + ", or leave out data.split_column to split at random"
+            )
+    return {name: parts[name] for name in _SPLITS}
+
+
+def _by_column(table: Table, column: str) -> dict[str, Table]:
+    require_column(table.name, column, table[0])
+    names = {word: name for name, words in _SPLITS.items() for word in words}
+    rows = {name: [] for name in _SPLITS}
+    problems = []
+    for index, cell in enumerate(table.cells(column)):
+        name = names.get(str(cell).strip().casefold())
+        if name is None:
+            reason = f"split is {cell!r}; it must be one of {', '.join(names)}"
+            problems.append(Problem.at(table, index, column, reason))
+        else:
+            rows[name].append(index)
+    if problems:
+        raise DataError(f"{len(problems)} rows of {table.name} belong to no split", problems)
+    return {name: table.select(np.array(chosen, np.int64)) for name, chosen in rows.items()}
+
+
+def _at_random(table: Table, fractions: Mapping[str, float], seed: int) -> dict[str, Table]:
+    order = np.random.default_rng(seed).permutation(len(table))
+    parts, start = {}, 0
+    for name, share in fractions.items():
+        count = max(1, round(len(table) * share))
+        parts[name] = order[start : start + count]
+        start += count
+    parts["train"] = order[start:]
+    if start >= len(table):
+        raise DataError(f"{table.name} has {len(table)} rows, too few to split at random")
+    return {name: table.select(np.sort(chosen)) for name, chosen in parts.items()}
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _cell(column: Sequence, row: int) -> Any:
+    cell = column[int(row)]
+    return cell.as_py() if isinstance(cell, pyarrow.Scalar) else cell
+
+
+def _stamp(root: Path, cell: Any) -> bytes:
+    """What tells one state of a picture file from another without reading it."""
+    if not isinstance(cell, str) or is_empty(cell):
+        return b"-"
+    try:
+        stat = os.stat(root / cell.strip())
+    except (OSError, ValueError):
+        return f"{cell!r} absent".encode()
+    return f"{cell!r} {stat.st_size} {stat.st_mtime_ns}".encode()

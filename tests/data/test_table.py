@@ -1,0 +1,146 @@
+import itertools
+import os
+
+import numpy as np
+import pytest
+
+from jfusion.config import Data
+from jfusion.data import table
+from jfusion.data.problems import DataError
+from jfusion.data.source import Source
+
+
+def write(tmp_path, lines, name="movies.csv"):
+    path = tmp_path / name
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def ids(source):
+    return [row["id"] for row in source]
+
+
+def numbered(count, extra=""):
+    return [f"{i}{extra}" for i in range(count)]
+
+
+def test_a_table_is_a_source(tmp_path):
+    path = write(tmp_path, ["id,plot", "0012,a", "0013,"])
+    source = table.read(path)
+    assert isinstance(source, Source)
+    assert len(source) == 2
+    assert source[0] == {"id": "0012", "plot": "a"}
+    assert source.name == str(path)
+    assert source.root == tmp_path
+    assert source.locate(1) == f"{path} row 2"
+    assert table.read(path, id_column="id").locate(0) == f"{path} row 1 (id 0012)"
+
+
+def test_no_rows_and_wrong_columns_are_errors(tmp_path):
+    with pytest.raises(DataError, match="has no rows"):
+        table.read(write(tmp_path, ["id,plot"]))
+    with pytest.raises(DataError, match="has no rows"):
+        table.read(write(tmp_path, [""]))
+    path = write(tmp_path, ["id,poster", "1,a"])
+    with pytest.raises(DataError, match="no column 'postre'; near it: 'poster'"):
+        table.read(path, pictures=["postre"])
+    with pytest.raises(DataError, match="no column 'key'; there are: 'id', 'poster'"):
+        table.read(path, id_column="key")
+
+
+def test_repeated_and_empty_ids_are_bad_rows(tmp_path):
+    path = write(tmp_path, ["id,plot", "7,a", ",b", "7,c", "8,d"])
+    source = table.read(path, id_column="id")
+    assert source.bad_rows == {
+        1: ("id", "id is empty"),
+        2: ("id", f"id '7' is already that of {path} row 1"),
+    }
+    assert source.select(np.array([2, 3])).bad_rows == {0: source.bad_rows[2]}
+
+
+def test_an_id_of_one_file_is_not_free_in_another(tmp_path):
+    train = write(tmp_path, ["id", "1", "2", "3", "4"], "train.csv")
+    test = write(tmp_path, ["id", "9", "2"], "test.csv")
+    val = write(tmp_path, ["id", "5"], "val.csv")
+    data = Data(path=str(train), val_path=str(val), test_path=str(test), id_column="id")
+    found = table.splits(data)
+    assert not found["train"].bad_rows
+    assert found["test"].bad_rows == {1: ("id", f"id '2' is already that of {train} row 2")}
+
+
+def test_the_fingerprint_follows_content_rows_and_pictures(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"1")
+    path = write(tmp_path, ["id,poster", "1,a.png", "2,b.png", "3,"])
+
+    def fingerprint(**options):
+        return table.read(path, pictures=["poster"], **options).fingerprint
+
+    first = fingerprint()
+    assert fingerprint() == first
+    assert table.read(path, pictures=["poster"]).select(np.array([0, 1])).fingerprint != first
+    (tmp_path / "a.png").write_bytes(b"12")
+    second = fingerprint()
+    os.utime(tmp_path / "a.png", ns=(0, 0))
+    third = fingerprint()
+    (tmp_path / "b.png").write_bytes(b"1")
+    fourth = fingerprint()
+    write(tmp_path, ["id,poster", "1,a.png", "2,b.png", "4,"])
+    fifth = fingerprint()
+    (tmp_path / "other").mkdir()
+    sixth = fingerprint(root=tmp_path / "other")
+    assert len({first, second, third, fourth, fifth, sixth}) == 6
+
+
+@pytest.mark.parametrize("word", ["val", "dev", "valid", " Validation "])
+def test_splits_by_column(tmp_path, word):
+    path = write(tmp_path, ["id,split", "1,train", f"2,{word}", "3,test", "4,Train"])
+    found = table.splits(Data(path=str(path), split_column="split"))
+    assert {name: ids(source) for name, source in found.items()} == {
+        "train": ["1", "4"],
+        "val": ["2"],
+        "test": ["3"],
+    }
+    assert found["train"].locate(1) == f"{path} row 4"
+    assert len({source.fingerprint for source in found.values()}) == 3
+
+
+def test_split_column_mistakes_are_errors(tmp_path):
+    path = write(tmp_path, ["id,split", "1,train", "2,hold-out", "3,"])
+    with pytest.raises(DataError) as caught:
+        table.splits(Data(path=str(path), split_column="split"))
+    assert [problem.row for problem in caught.value.problems] == ["row 2", "row 3"]
+    with pytest.raises(DataError, match="no column 'splits'; near it: 'split'"):
+        table.splits(Data(path=str(path), split_column="splits"))
+    path = write(tmp_path, ["id,split", "1,train", "2,test"])
+    with pytest.raises(DataError, match=r"no row whose 'split' is val or dev.*data\.val_path"):
+        table.splits(Data(path=str(path), split_column="split"))
+
+
+def test_random_splits_follow_the_seed_and_share_no_row(tmp_path):
+    data = Data(path=str(write(tmp_path, ["id", *numbered(40)])), val_fraction=0.25)
+    first, again, other = (table.splits(data, seed=seed) for seed in (1, 1, 2))
+    parts = {name: ids(source) for name, source in first.items()}
+    assert {name: len(part) for name, part in parts.items()} == {"train": 24, "val": 10, "test": 6}
+    assert sorted(itertools.chain(*parts.values()), key=int) == numbered(40)
+    assert parts == {name: ids(source) for name, source in again.items()}
+    assert parts["val"] != ids(other["val"])
+    with pytest.raises(DataError, match="2 rows, too few"):
+        table.splits(Data(path=str(write(tmp_path, ["id", "1", "2"]))))
+
+
+def test_separate_files_are_splits_of_their_own(tmp_path):
+    train = write(tmp_path, ["id", *numbered(20)], "train.csv")
+    val = write(tmp_path, ["id", *numbered(3, "v")], "val.csv")
+    test = write(tmp_path, ["id", *numbered(2, "t")], "test.csv")
+    both = table.splits(Data(path=str(train), val_path=str(val), test_path=str(test)))
+    assert [len(both[name]) for name in ("train", "val", "test")] == [20, 3, 2]
+    assert both["val"].locate(0) == f"{val} row 1"
+    drawn = table.splits(Data(path=str(train), val_path=str(val), test_fraction=0.2))
+    assert [len(drawn[name]) for name in ("train", "val", "test")] == [16, 3, 4]
+
+
+def test_a_split_given_twice_is_an_error(tmp_path):
+    path = write(tmp_path, ["id,split", "1,train", "2,val", "3,test"])
+    val = write(tmp_path, ["id", "4"], "val.csv")
+    with pytest.raises(DataError, match=r"'split' is val, and data\.val_path gives"):
+        table.splits(Data(path=str(path), split_column="split", val_path=str(val)))
