@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ class Progress:
         evaluated: Step of the last finished evaluation.
         best_step: Step of the best evaluation so far, or -1.
         best_phase: The phase that step belongs to.
-        best_value: The monitored metric there.
+        best: Its metrics.
         stale: Evaluations of this phase since the best one.
-        seconds: Training time so far, over all starts, without evaluation and saving.
+        seconds: Time so far, over all starts.
     """
 
     phase: int = 0
@@ -33,7 +33,7 @@ class Progress:
     evaluated: int = 0
     best_step: int = -1
     best_phase: int = 0
-    best_value: float = float("-inf")
+    best: dict[str, float | None] = field(default_factory=dict)
     stale: int = 0
     seconds: float = 0.0
 
@@ -71,7 +71,7 @@ class Checkpoints:
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state),
                 data=grain.checkpoint.CheckpointSave(data),
-                progress=ocp.args.JsonSave(_to_json(progress)),
+                progress=ocp.args.JsonSave(asdict(progress)),
             ),
         )
 
@@ -120,7 +120,7 @@ class Checkpoints:
 
     def _progress(self, step: int) -> Progress:
         args = ocp.args.Composite(progress=ocp.args.JsonRestore())
-        return _from_json(self._manager.restore(step, args=args)["progress"])
+        return Progress(**self._manager.restore(step, args=args)["progress"])
 
     def _restore(self, step: int, abstract: State, data: Any) -> tuple[State, Any]:
         args = ocp.args.Composite(
@@ -146,14 +146,3 @@ class _NewestAndBest(PreservationPolicy):
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
         old = len(checkpoints) - self.keep
         return [i >= old or info.step == self.best for i, info in enumerate(checkpoints)]
-
-
-def _to_json(progress: Progress) -> dict[str, Any]:
-    # JSON has no infinities.
-    return asdict(progress) | ({"best_value": None} if progress.best_step < 0 else {})
-
-
-def _from_json(values: dict[str, Any]) -> Progress:
-    return Progress(
-        **(values | ({} if values["best_step"] >= 0 else {"best_value": -float("inf")}))
-    )

@@ -12,6 +12,8 @@ from scipy.special import expit
 from jfusion.training import metrics, sharding
 from jfusion.training.state import Tree
 
+Scores = dict[str, float | None]
+
 
 class Outputs(NamedTuple):
     """What a model says of the rows of a split, in the order of the rows.
@@ -75,7 +77,7 @@ def score(
     targets: Mapping[str, np.ndarray],
     thresholds: Mapping[str, float],
     weights: Mapping[str, float],
-) -> dict[str, float]:
+) -> Scores:
     """The metrics of a split.
 
     Args:
@@ -97,6 +99,19 @@ def score(
         prefix = f"{name}/" if len(thresholds) > 1 else ""
         values |= {f"{prefix}{metric}": value for metric, value in scores.items()}
     return values
+
+
+def better(values: Scores, best: Scores, monitor: str) -> bool:
+    """Whether `values` beat `best` in the monitored metric; anything beats nothing.
+
+    Losses and errors are better when lower. A metric that is undefined (None) beats nothing.
+    """
+    if not best:
+        return True
+    new, old = values[monitor], best[monitor]
+    if new is None or old is None:
+        return old is None and new is not None
+    return new < old if monitor.endswith(("loss", "rmse", "mae")) else new > old
 
 
 def _fetch(x: jax.Array) -> np.ndarray:

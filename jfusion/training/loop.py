@@ -1,0 +1,223 @@
+"""A training run from config to tested model, readable top to bottom."""
+
+import dataclasses
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from jfusion import artifact
+from jfusion.config import Config
+from jfusion.training import evaluation
+from jfusion.training.checkpoint import Checkpoints, Progress
+from jfusion.training.meter import Meter
+from jfusion.training.report import Reporter
+from jfusion.training.run import prepare
+from jfusion.training.state import State
+
+
+class Preempted(Exception):
+    """The run was stopped by SIGTERM and has saved; the same command resumes it."""
+
+
+def train(config: Config, workdir: Path) -> dict[str, Any]:
+    """Trains a model, keeps the best, tests it, and writes the run folder.
+
+    Args:
+        config: The experiment.
+        workdir: The run's folder; an unfinished run in it is resumed.
+
+    Returns:
+        What `summary.json` holds.
+
+    Raises:
+        Preempted: SIGTERM came; everything is saved.
+        UserError: The config, the data or the weights cannot be used.
+    """
+    loop = Loop(config, workdir)
+    try:
+        state, batches = loop.resume_or_start()
+
+        # Train phase by phase, each from the best model so far.
+        while True:
+            state = loop.train_phase(state, batches)
+            best = loop.best_state()
+            if not loop.next_phase(int(state.step)):
+                break
+            state = loop.run.phase_state(
+                loop.progress.phase, best.evaluated, best.stats, state.step
+            )
+            batches = loop.run.train_batches(loop.progress)
+
+        # Test the best model, and keep it.
+        test = loop.evaluate(best, "test")
+        artifact.write(workdir / "model", loop.run.artifact(best))
+        return loop.finish(best, test)
+    finally:
+        loop.close()
+
+
+class Loop:
+    """The moving parts of a run, and what happens to them.
+
+    Attributes:
+        run: The constant parts.
+        progress: Where the run stands.
+    """
+
+    def __init__(self, config: Config, workdir: Path):
+        self._started = time.monotonic()
+        self._config = config
+        self._reporter = Reporter(config, workdir)
+        self.run = prepare(config)
+        self._reporter.describe(self.run)
+        self.progress = Progress()
+        self._checkpoints = Checkpoints(
+            workdir / "checkpoints", config.train.keep, self._reporter.message
+        )
+        self._meter = Meter(self.run.dataset.splits["train"].source.locate)
+        self._stop_requested = False
+        self._old_handler = signal.signal(signal.SIGTERM, self._request_stop)
+
+    def resume_or_start(self) -> tuple[State, Any]:
+        """The state and the training batches to go on with."""
+        found = self._checkpoints.restore_newest(self.run.abstract_state, self.run.train_batches)
+        if found is None:
+            self._reporter.open(None)
+            return self.run.first_state(), self.run.train_batches(self.progress)
+        state, batches, self.progress = found
+        self._reporter.open(int(state.step))
+        return state, batches
+
+    def train_phase(self, state: State, batches: Any) -> State:
+        """Takes the steps of the current phase that are still to do, evaluating every epoch."""
+        config, progress = self._config, self.progress
+        train_step, key = self.run.plans[progress.phase].train_step, self.run.key
+        step, compiled = int(state.step), False
+        self._reporter.phase(progress.phase, step)
+        while True:
+            if self._epoch_ended(step) and step > progress.evaluated:
+                self._evaluate_epoch(state, batches)
+                self._meter.discard()
+            if self._phase_ended(step):
+                return state
+
+            batch, rows = next(batches)
+            state, scalars = train_step(state, batch, key)
+            step += 1
+            self._meter.add(step, rows, scalars)
+            if not compiled:
+                self._meter.discard()
+                compiled = True
+            if step % config.log.every == 0 or self._epoch_ended(step):
+                self._reporter.train(step, scalars, self._meter.lap(), self._rates(step))
+
+            if self._stop_requested:
+                self._save_and_leave(state, batches)
+            every = config.train.checkpoint_every
+            if every and step % every == 0 and not self._epoch_ended(step):
+                self._save(state, batches)
+
+    def evaluate(self, state: State, split: str) -> evaluation.Scores:
+        """Scores a state on a split, writes the scores, and returns them."""
+        step = int(state.step)
+        outputs = evaluation.run(
+            self.run.eval_step,
+            state.evaluated,
+            state.stats,
+            self._reporter.track(self.run.eval_batches(split), split),
+            self.run.mesh,
+            self._leave_if_asked,
+        )
+        return self._reporter.evaluation(self.run, step, split, outputs)
+
+    def best_state(self) -> State:
+        """The state of the best evaluation so far."""
+        self._checkpoints.wait()
+        progress = self.progress
+        abstract = self.run.abstract_state(Progress(phase=progress.best_phase))
+        return self._checkpoints.restore_state(progress.best_step, abstract)
+
+    def next_phase(self, step: int) -> bool:
+        """Moves on to the next phase; False if that was the last."""
+        last = self.progress.phase + 1 == len(self._config.train.phases)
+        if last or self._limit_reached(step):
+            return False
+        self.progress.phase += 1
+        self.progress.phase_start = step
+        self.progress.stale = 0
+        return True
+
+    def finish(self, best: State, test: evaluation.Scores) -> dict[str, Any]:
+        """Writes the summary and returns it."""
+        rate = self._meter.rows / self._meter.seconds if self._meter.rows else None
+        return self._reporter.finish(
+            self.run, best, self.progress.best, test, self._elapsed(), rate
+        )
+
+    def close(self) -> None:
+        """Frees what the run held."""
+        signal.signal(signal.SIGTERM, self._old_handler)
+        self._checkpoints.close()
+        self._reporter.close()
+
+    def _evaluate_epoch(self, state: State, batches: Any) -> None:
+        progress, step = self.progress, int(state.step)
+        try:
+            values = self.evaluate(state, "val")
+        except Preempted:
+            # Saved as not evaluated: the evaluation is the first thing after the restart.
+            self._save_and_leave(state, batches)
+        progress.evaluated = step
+        progress.stale += 1
+        if evaluation.better(values, progress.best, self._config.train.monitor):
+            progress.best_step, progress.best_phase = step, progress.phase
+            progress.best, progress.stale = values, 0
+        self._save(state, batches)
+
+    def _epoch_ended(self, step: int) -> bool:
+        done = step - self.progress.phase_start
+        return (bool(done) and done % self.run.steps_per_epoch == 0) or self._limit_reached(step)
+
+    def _phase_ended(self, step: int) -> bool:
+        patience = self._config.train.patience
+        return (
+            step - self.progress.phase_start >= self.run.plans[self.progress.phase].steps
+            or bool(patience and self.progress.stale >= patience)
+            or self._limit_reached(step)
+        )
+
+    def _limit_reached(self, step: int) -> bool:
+        return 0 < self._config.train.max_steps <= step
+
+    def _rates(self, step: int) -> evaluation.Scores:
+        """The learning rate of each pattern in the update that made `step`."""
+        plan = self.run.plans[self.progress.phase]
+        share = float(plan.shape(step - 1 - self.progress.phase_start))
+        return {
+            pattern: share * rate
+            for pattern, rate in self._config.train.phases[self.progress.phase].rates
+            if rate
+        }
+
+    def _save(self, state: State, batches: Any) -> None:
+        self._meter.discard()  # no checkpoint of a state whose loss was not finite
+        self._reporter.flush()
+        progress = dataclasses.replace(self.progress, seconds=self._elapsed())
+        self._checkpoints.save(int(state.step), state, batches, progress)
+
+    def _save_and_leave(self, state: State, batches: Any) -> None:
+        self._save(state, batches)
+        self._checkpoints.wait()
+        raise Preempted(f"stopped by SIGTERM at step {int(state.step)}; everything is saved")
+
+    def _elapsed(self) -> float:
+        return self.progress.seconds + time.monotonic() - self._started
+
+    def _request_stop(self, signum: int, frame: Any) -> None:
+        del signum, frame
+        self._stop_requested = True
+
+    def _leave_if_asked(self) -> None:
+        if self._stop_requested:
+            raise Preempted("stopped by SIGTERM; everything is saved")

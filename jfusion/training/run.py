@@ -1,0 +1,192 @@
+"""What stays the same through a run: devices, data, model, losses, and the plan of each phase."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from jfusion import artifact, trees
+from jfusion.config import Config
+from jfusion.data import dataset as data
+from jfusion.data import pipeline
+from jfusion.training import assemble, losses, optim, sharding, steps
+from jfusion.training.checkpoint import Progress
+from jfusion.training.state import Network, State, Tree
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A phase, worked out.
+
+    Attributes:
+        rates: Peak learning rate of every parameter; 0 is frozen.
+        shape: Factor on the rates by step of the phase.
+        tx: The optimizer.
+        train_step: The jitted step.
+        steps: How many steps the phase has at most.
+    """
+
+    rates: dict[str, float]
+    shape: Any
+    tx: optax.GradientTransformation
+    train_step: Any
+    steps: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """The constant parts of a run.
+
+    Attributes:
+        config: The experiment.
+        mesh: The devices.
+        dataset: The splits.
+        folders: Pretrained weights by modality.
+        network: The model as functions.
+        losses: Weight and per-row loss of each target.
+    """
+
+    config: Config
+    mesh: Mesh
+    dataset: data.Dataset
+    folders: Mapping[str, Path]
+    network: Network
+    losses: Mapping[str, tuple[float, losses.LossFn]]
+
+    @property
+    def key(self) -> jax.Array:
+        """The run's random key."""
+        return jax.random.key(self.config.seed)
+
+    @functools.cached_property
+    def eval_step(self) -> Any:
+        """The jitted evaluation step."""
+        return steps.make_eval_step(self.network, self.losses)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of one pass over the training split."""
+        return pipeline.batch_count(len(self.dataset.splits["train"]), self.config.train.batch_size)
+
+    @functools.cached_property
+    def plans(self) -> tuple[Plan, ...]:
+        """The phases. All are checked here, so that none fails hours into a run."""
+        train, plans = self.config.train, []
+        for phase in train.phases:
+            rates = optim.peak_rates(phase, self.network.params)
+            total = phase.epochs * self.steps_per_epoch
+            shape = optim.schedule(phase, total)
+            tx = optim.adamw(train, rates, shape)
+            step = steps.make_train_step(self.network, self.losses, train, tx)
+            plans.append(Plan(rates, shape, tx, step, total))
+        return tuple(plans)
+
+    def first_state(self) -> State:
+        """The state at step 0, with pretrained weights where the config names any."""
+        weights = assemble.pretrained_weights(self.network, self.folders)
+        params, stats = self.network.init(self.key, weights)
+        return self.phase_state(0, params, stats, jnp.int32(0))
+
+    def phase_state(self, phase: int, params: Tree, stats: Tree, step: jax.Array) -> State:
+        """The state at the start of a phase: its own split of the parameters, fresh moments."""
+        return sharding.replicate(self._phase_state(phase, params, stats, step), self.mesh)
+
+    def abstract_state(self, progress: Progress) -> State:
+        """Shapes, types and placement of the state at some progress."""
+        shapes = jax.eval_shape(
+            functools.partial(self._phase_state, progress.phase),
+            self.network.params,
+            self.network.stats,
+            jax.ShapeDtypeStruct((), jnp.int32),
+        )
+        return sharding.abstract(shapes, self.mesh)
+
+    def train_batches(self, progress: Progress) -> grain.DatasetIterator:
+        """The training batches of a phase, placed on the devices a little ahead of their use."""
+        host = pipeline.batches(
+            self.dataset.splits["train"],
+            self.config.train.batch_size,
+            shuffle=True,
+            seed=self.config.seed + progress.phase,
+            epochs=self.config.train.phases[progress.phase].epochs,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        placed = host.map(functools.partial(sharding.place_batch, mesh=self.mesh))
+        return iter(grain.experimental.ThreadPrefetchIterDataset(placed, prefetch_buffer_size=2))
+
+    def eval_batches(self, split: str) -> grain.IterDataset:
+        """The batches of a split in order, in host memory."""
+        return pipeline.batches(
+            self.dataset.splits[split],
+            self.config.train.batch_size,
+            shuffle=False,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+    def artifact(self, state: State) -> artifact.Artifact:
+        """The model of a state, as it is kept in `model/`."""
+        config = self.config
+        targets = {
+            name: {
+                "kind": target.kind,
+                "column": target.column,
+                "delimiter": target.delimiter,
+                "labels": list(self.dataset.labels[name]),
+                "threshold": target.threshold,
+            }
+            for name, target in config.targets.items()
+        }
+        return artifact.Artifact(
+            spec=self.network.spec,
+            inputs=dict(self.dataset.inputs),
+            targets=targets,
+            precision=config.train.precision,
+            batch_size=config.train.batch_size,
+            origin={
+                "config": config.name,
+                "seed": config.seed,
+                "data": asdict(config.data),
+                "versions": artifact.versions(),
+            },
+            params=jax.device_get(state.evaluated),
+            stats=jax.device_get(state.stats),
+        )
+
+    def _phase_state(self, phase: int, params: Tree, stats: Tree, step: jax.Array) -> State:
+        plan = self.plans[phase]
+        trainable, frozen = trees.split(params, plan.rates)
+        opt_state = steps.init_opt_state(self.config.train, plan.tx, trainable)
+        return State(step, trainable, frozen, stats, opt_state)
+
+
+def prepare(config: Config) -> Run:
+    """Loads the data, describes the model and checks the whole plan.
+
+    Raises:
+        UserError: The config, the data or the weights cannot be used.
+    """
+    mesh = sharding.make_mesh()
+    train = config.train
+    sharding.check_batch_size("train.batch_size", train.batch_size, train.accumulate, mesh)
+    folders = assemble.find_pretrained(config)
+    dataset = data.load(config, folders)
+    spec = assemble.model_spec(config, dataset, folders)
+    network = Network(spec, assemble.DTYPES[train.precision])
+    split = dataset.splits["train"]
+    loss_fns = {}
+    for name, target in config.targets.items():
+        targets = split.targets[name][split.keep]
+        pos_weight = losses.positive_weights(targets) if target.pos_weight else None
+        loss_fns[name] = (target.weight, losses.build(target, pos_weight))
+    run = Run(config, mesh, dataset, folders, network, loss_fns)
+    _ = run.plans  # checked now
+    return run
