@@ -97,6 +97,7 @@ class Image:
         _require(0 <= self.flip <= 1, "flip", "between 0 and 1", self.flip)
         _require(len(self.mean) in (0, 3), "mean", "three numbers or empty", self.mean)
         _require(len(self.std) in (0, 3), "std", "three numbers or empty", self.std)
+        _require(all(s > 0 for s in self.std), "std", "numbers above 0", self.std)
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,12 @@ class MultiLabel:
     weight: float = 1.0
 
     def __post_init__(self):
+        _require(self.delimiter != "", "delimiter", "at least one character", self.delimiter)
+        _require(self.gamma_negative >= 0, "gamma_negative", "0 or more", self.gamma_negative)
+        _require(self.gamma_positive >= 0, "gamma_positive", "0 or more", self.gamma_positive)
+        _require(0 <= self.clip < 1, "clip", "in [0, 1)", self.clip)
         _require(0 < self.threshold < 1, "threshold", "between 0 and 1", self.threshold)
+        _require(self.weight >= 0, "weight", "0 or more", self.weight)
         _require(len(set(self.labels)) == len(self.labels), "labels", "all different", self.labels)
 
 
@@ -277,8 +283,14 @@ class Train:
             f"a divisor of batch_size ({self.batch_size})",
             self.accumulate,
         )
+        _require(self.weight_decay >= 0, "weight_decay", "0 or more", self.weight_decay)
         _require(self.clip >= 0, "clip", "0 or more", self.clip)
+        _require(0 <= self.b1 < 1, "b1", "in [0, 1)", self.b1)
+        _require(0 <= self.b2 < 1, "b2", "in [0, 1)", self.b2)
         _require(0 <= self.ema < 1, "ema", "in [0, 1)", self.ema)
+        _require(self.patience >= 0, "patience", "0 or more", self.patience)
+        for key in ("checkpoint_every", "max_steps"):
+            _require(getattr(self, key) >= 0, key, "0 or more", getattr(self, key))
         _require(self.keep >= 1, "keep", "at least 1", self.keep)
 
 
@@ -296,6 +308,7 @@ class Log:
 
     def __post_init__(self):
         _require(self.every >= 1, "every", "at least 1", self.every)
+        _require(self.pictures >= 0, "pictures", "0 or more", self.pictures)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ import ast
 import dataclasses
 import difflib
 import importlib.util
+import math
+import traceback
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -13,12 +15,21 @@ from typing import Any, Literal
 from jfusion.config import Config, ConfigError, RangeError
 
 
+class _Text(str):
+    """A value from the command line: what it says depends on the type that is wanted."""
+
+
+class _MissingError(ConfigError):
+    """A section lacks a key that has no default."""
+
+
 def load(file: str, overrides: Sequence[str] = ()) -> Config:
     """Loads a config file and checks it.
 
     Args:
         file: `path/to/config.py`, or `path/to/config.py:variant`.
-        overrides: `a.b.c=value` texts; `None` as a value removes the entry.
+        overrides: `a.b.c=value` texts, with Python literals or plain text as values; numbers in
+            the key are places in a list; `None` as a value removes the entry.
 
     Returns:
         The resolved config.
@@ -48,35 +59,50 @@ def _run_config_file(path: Path, variant: str) -> dict[str, Any]:
         raise ConfigError(f"no config file {str(path)!r}{_near(str(path), here)}")
     spec = importlib.util.spec_from_file_location(f"jfusion_config_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     try:
-        return module.get_config(variant).to_dict()
+        spec.loader.exec_module(module)
+        values = module.get_config(variant)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
+    except Exception as error:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+        line = getattr(error, "lineno", frames[-1].lineno if frames else None)
+        where = f"{path} line {line}" if line else str(path)
+        raise ConfigError(f"{where}: {type(error).__name__}: {error}") from error
+    if not isinstance(values, Mapping) and not hasattr(values, "to_dict"):
+        raise ConfigError(f"{path}: get_config returned {values!r} and not a ConfigDict")
+    return dict(values) if isinstance(values, Mapping) else values.to_dict()
 
 
 def _set(values: dict, key: str, text: str) -> None:
+    """Sets or removes the entry that a dotted key names."""
     *parents, last = key.split(".")
     node = values
-    for part in parents:
-        if isinstance(node, list):
-            node = node[_index(node, part, key)]
-            continue
-        if isinstance(node.get(part), tuple):
-            node[part] = list(node[part])
-        node = node.setdefault(part, {})
+    for depth, part in enumerate(parents):
+        if isinstance(node, dict):
+            node.setdefault(part, {})
+        place = _place(node, part, parents[:depth], key)
+        if isinstance(node[place], tuple):
+            node[place] = list(node[place])
+        node = node[place]
         if not isinstance(node, dict | list):
             raise ConfigError(f"config.{key}: {part!r} is a value, not a section")
-    if isinstance(node, list):
-        node[_index(node, last, key)] = _literal(text)
-    elif text == "None":
-        if node.pop(last, None) is None:
-            raise ConfigError(f"config.{key}: nothing to remove{_near(last, list(node))}")
+    place = _place(node, last, parents, key)
+    if text != "None":
+        node[place] = _Text(text)
+    elif isinstance(node, list) or last in node:
+        del node[place]
     else:
-        node[last] = _literal(text)
+        raise ConfigError(f"config.{key}: nothing to remove{_near(last, list(node))}")
 
 
-def _index(node: list, part: str, key: str) -> int:
+def _place(node: dict | list, part: str, parents: Sequence[str], key: str) -> str | int:
+    """The key or index by which `part` is found in `node`."""
+    if isinstance(node, dict):
+        if part.isdigit():
+            whole = ".".join(parents)
+            raise ConfigError(f"config.{key}: no list to change is in the file; set config.{whole}")
+        return part
     if not part.isdigit() or int(part) >= len(node):
         raise ConfigError(f"config.{key}: {part!r} is not an index below {len(node)}")
     return int(part)
@@ -88,30 +114,30 @@ def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        return text
+        return str(text)
 
 
 def _convert(annotation: Any, value: Any, key: str) -> Any:
     """Checks `value` against a type annotation and returns it in that type."""
+    if isinstance(value, _Text):
+        literal = _literal(value)
+        # A folder named 2024.10 must not become the number 2024.1.
+        value = literal if annotation is not str or isinstance(literal, str) else str(value)
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if dataclasses.is_dataclass(annotation):
         return _convert_section(annotation, value, key)
     if origin is types.UnionType:
-        by_kind = {option.kind: option for option in args}
-        kind = value.get("kind") if isinstance(value, Mapping) else None
-        if kind not in by_kind:
-            raise ConfigError(f"config.{key}.kind: {kind!r} is none of {', '.join(by_kind)}")
-        return _convert(by_kind[kind], value, key)
+        return _convert_one_of(args, value, key)
     if origin is Literal:
         if value not in args:
             raise ConfigError(
-                f"config.{key}: {value!r} is none of {', '.join(args)}{_near(str(value), args)}"
+                f"config.{key}: {value!r} is none of {', '.join(args)}{_close(str(value), args)}"
             )
         return value
     if origin is dict:
         if not isinstance(value, Mapping):
             raise ConfigError(f"config.{key}: expected named entries, got {value!r}")
-        return {name: _convert(args[1], entry, f"{key}.{name}") for name, entry in value.items()}
+        return {name: _convert_entry(args[1], value, name, key) for name in value}
     if origin is tuple:
         if not isinstance(value, Sequence) or isinstance(value, str):
             raise ConfigError(f"config.{key}: expected a list, got {value!r}")
@@ -125,6 +151,34 @@ def _convert(annotation: Any, value: Any, key: str) -> Any:
     return _convert_plain(annotation, value, key)
 
 
+def _convert_one_of(sections: Sequence[type], value: Any, key: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"config.{key}: expected a section, got {value!r}")
+    by_kind = {section.kind: section for section in sections}
+    if "kind" not in value:
+        raise _MissingError(f"config.{key}.kind: missing; one of {', '.join(by_kind)}")
+    kind = str(value["kind"])
+    if kind not in by_kind:
+        raise ConfigError(
+            f"config.{key}.kind: {kind!r} is none of {', '.join(by_kind)}"
+            f"{_close(kind, list(by_kind))}"
+        )
+    return _convert(by_kind[kind], value, key)
+
+
+def _convert_entry(annotation: Any, entries: Mapping, name: Any, key: str) -> Any:
+    """Checks one of several named entries."""
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ConfigError(f"config.{key}: {name!r} is no name; use letters, digits and _")
+    try:
+        return _convert(annotation, entries[name], f"{key}.{name}")
+    except _MissingError as error:
+        # Most likely a new entry was not meant, but another one misspelt.
+        others = difflib.get_close_matches(name, [other for other in entries if other != name])
+        hint = f"; did you mean config.{key}.{others[0]}?" if others else ""
+        raise ConfigError(f"{error}{hint}") from None
+
+
 def _convert_section(section: type, value: Any, key: str) -> Any:
     if not isinstance(value, Mapping):
         raise ConfigError(f"config.{key}: expected a section, got {value!r}")
@@ -133,11 +187,12 @@ def _convert_section(section: type, value: Any, key: str) -> Any:
     dot = f"{key}." if key else ""
     for name in value:
         if name not in fields:
-            raise ConfigError(f"config.{dot}{name}: no such key{_near(name, list(fields))}")
+            near = _elsewhere(name) or _near(str(name), list(fields))
+            raise ConfigError(f"config.{dot}{name}: no such key{near}")
     for name, f in fields.items():
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if required and name not in value:
-            raise ConfigError(f"config.{dot}{name}: missing")
+            raise _MissingError(f"config.{dot}{name}: missing")
     converted = {name: _convert(hints[name], v, f"{dot}{name}") for name, v in value.items()}
     try:
         return section(**converted)
@@ -147,16 +202,49 @@ def _convert_section(section: type, value: Any, key: str) -> Any:
 
 def _convert_plain(kind: type, value: Any, key: str) -> Any:
     if kind is Any:
-        return value
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is str and not isinstance(value, str) and isinstance(value, int | float):
-        return str(value)
+        return _any(value)
+    if type(value) in (int, float) and kind in (float, str):
+        value = kind(value)
     if type(value) is not kind:
         raise ConfigError(f"config.{key}: expected {kind.__name__}, got {value!r}")
+    if kind is float and not math.isfinite(value):
+        raise ConfigError(f"config.{key}: expected a finite number, got {value!r}")
     return value
 
 
+def _any(value: Any) -> Any:
+    """A value of no stated type, written one way: tuples, and texts read as literals."""
+    if isinstance(value, Mapping):
+        return {name: _any(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(_any(entry) for entry in value)
+    return _literal(value) if isinstance(value, _Text) else value
+
+
+def _elsewhere(name: str) -> str:
+    """Where a key lies that was looked for in the wrong section."""
+    paths = [path for path in _paths(Config) if path.split(".")[-1] == name]
+    return f"; did you mean config.{paths[0]}?" if paths else ""
+
+
+def _paths(section: type, prefix: str = "") -> list[str]:
+    """The keys of a section and of those in it; a list of sections stands for its first."""
+    paths = []
+    for name, hint in typing.get_type_hints(section).items():
+        paths.append(f"{prefix}{name}")
+        if dataclasses.is_dataclass(hint):
+            paths += _paths(hint, f"{prefix}{name}.")
+        elif typing.get_origin(hint) is tuple and dataclasses.is_dataclass(
+            typing.get_args(hint)[0]
+        ):
+            paths += _paths(typing.get_args(hint)[0], f"{prefix}{name}.0.")
+    return paths
+
+
 def _near(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known)
-    return f"; did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(known)}"
+    return _close(word, known) or (f"; known: {', '.join(known)}" if known else "")
+
+
+def _close(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
