@@ -17,6 +17,8 @@ import numpy as np
 from tensorboardX import RecordWriter, summary
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from jfusion.errors import UserError
+
 METRICS_FILE = "metrics.jsonl"
 
 
@@ -32,7 +34,7 @@ class Writer:
         active: Only process 0 of several writes; the others pass False, and nothing happens.
 
     Raises:
-        ValueError: `metrics.jsonl` is damaged elsewhere than in its last line.
+        UserError: `metrics.jsonl` is damaged elsewhere than in its last line.
     """
 
     def __init__(self, workdir: Path, resume_step: int | None = None, *, active: bool = True):
@@ -186,7 +188,7 @@ def _cut_metrics(path: Path, first_step: int) -> list[dict]:
                 kept.append(entry)
         except (ValueError, TypeError, KeyError):
             if i < len(lines) - 1:
-                raise ValueError(
+                raise UserError(
                     f"{path} line {i + 1} is not an object with step, split and values: "
                     f"{line[:80]!r}; remove that line (or the file) to resume"
                 ) from None

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jfusion.errors import UserError
 from jfusion.training.writer import METRICS_FILE, Writer
 
 
@@ -133,7 +134,7 @@ def test_damage_elsewhere_is_named(tmp_path, damage):
     path = tmp_path / METRICS_FILE
     before = path.read_text().splitlines()
     path.write_text("\n".join([before[0], damage, *before[1:]]) + "\n")
-    with pytest.raises(ValueError, match=r"metrics\.jsonl line 2 .*remove that line"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl line 2 .*remove that line"):
         Writer(tmp_path, 3)
     assert damage in path.read_text(), "the file must be left as it was"
 
