@@ -12,6 +12,7 @@ Then each label is flipped with probability `NOISE`, and `MISSING` of the movies
 the poster. Nobody can know the flips, which bounds every model's score: see `best_possible`.
 """
 
+import functools
 import hashlib
 import itertools
 import random
@@ -77,7 +78,7 @@ class Traits:
 
 
 class Movies:
-    """One split of the sample, a `Source`; each row is made anew whenever it is asked for.
+    """One split of the sample, a `Source`; a row is made when it is asked for.
 
     Attributes:
         name: For messages, `movies/train`.
@@ -100,8 +101,7 @@ class Movies:
     def __getitem__(self, index: int) -> Row:
         traits, columns = self.traits(index), self.columns(index)
         plot = plots.write(self._rng(index, "plot"), plots.CALLINGS[traits.calling], traits.love)
-        scenery = posters.SCENERIES[traits.scenery]
-        poster = posters.draw(self._rng(index, "poster"), scenery, traits.blinds)
+        poster = _draw(self._stream(index, "poster"), traits.scenery, traits.blinds)
         return {
             "id": self._id(index),
             "plot": plot if "plot" in columns else None,
@@ -138,8 +138,11 @@ class Movies:
         return f"{self._split}-{index + 1:04d}"
 
     def _rng(self, index: int, purpose: str) -> random.Random:
-        # A stream of its own for each cell: a new word in a plot moves no label.
-        return random.Random(f"{self._seed}/{self._split}/{index}/{purpose}")
+        return random.Random(self._stream(index, purpose))
+
+    def _stream(self, index: int, purpose: str) -> str:
+        # Each cell has a seed of its own: a new word in a plot moves no label.
+        return f"{self._seed}/{self._split}/{index}/{purpose}"
 
 
 def sources(rows: int = 0, seed: int = 0) -> dict[str, Movies]:
@@ -178,6 +181,11 @@ def best_possible(source: Movies, columns: Collection[str] = COLUMNS) -> float:
         predicted.append(posterior[visible, source.traits(row).seen(visible)] > 0.5)
     labels = np.stack([source.genres(row) for row in rows])
     return float(f1_score(labels, np.stack(predicted), average="macro", zero_division=0))
+
+
+@functools.lru_cache(maxsize=4096)  # 20 MB: each pass over one column reads whole rows
+def _draw(stream: str, scenery: int, blinds: bool) -> bytes:
+    return posters.draw(random.Random(stream), posters.SCENERIES[scenery], blinds)
 
 
 def _posteriors() -> dict[tuple, np.ndarray]:

@@ -14,12 +14,12 @@ import math
 import random
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw
 
 SIZE = (96, 144)
 SCENERIES = ("desert", "space", "manor")
 
-_OVERSAMPLING = 3  # drawn larger and averaged down, since ImageDraw does not smooth edges
+_OVERSAMPLING = 2  # drawn larger and averaged down, since ImageDraw does not smooth edges
 _BOTTOM = 1.5
 
 Colour = tuple[int, int, int]
@@ -73,8 +73,9 @@ class _Painter:
     def __init__(self, top: Colour, bottom: Colour):
         self._unit = SIZE[0] * _OVERSAMPLING
         size = (self._unit, SIZE[1] * _OVERSAMPLING)
-        ramp = Image.linear_gradient("L").resize(size)
-        self._image = ImageOps.colorize(ramp, top, bottom)
+        ramp = Image.new("RGB", (1, 2), top)
+        ramp.putpixel((0, 1), bottom)
+        self._image = ramp.resize(size, Image.Resampling.BILINEAR)
         self._draw = ImageDraw.Draw(self._image)
 
     def polygon(self, points: Sequence[Point], colour: Colour) -> None:
@@ -89,7 +90,8 @@ class _Painter:
         self._draw.ellipse([*box, (x + rx) * self._unit, (y + ry) * self._unit], fill=colour)
 
     def box(self, x: float, y: float, width: float, height: float, colour: Colour) -> None:
-        self.polygon([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], colour)
+        corners = (x, y, x + width, y + height)
+        self._draw.rectangle([corner * self._unit for corner in corners], fill=colour)
 
     def shade(self, polygons: Sequence[Sequence[Point]], strength: float) -> None:
         """Darkens the inside of the polygons by the share `strength`."""
