@@ -1,5 +1,6 @@
 """Comparing a network with its reference in PyTorch, through the real loader."""
 
+import functools
 import importlib.abc
 import importlib.machinery
 import sys
@@ -33,19 +34,16 @@ class Port:
         """Reads tensors that have this network's keys, for example its gradients."""
         return loader.load(folder, self.network.network, self.targets)
 
-    def run(self, function, *args):
-        """Jits `function(model, *args)` and calls it."""
-        return jax.jit(lambda params, *args: function(self._merge(params), *args))(
-            self.params, *args
-        )
+    def module(self):
+        """The network with its weights."""
+        return nnx.merge(self._graph, self._nested(self.params))
 
     def gradients(self, loss, *args):
         """The gradient of `loss(model, *args)` with respect to every parameter, by path."""
-        return jax.jit(jax.grad(lambda params, *args: loss(self._merge(params), *args)))(
-            self.params, *args
-        )
+        gradients = _gradients(loss, self._graph, self._nested(self.params), *args)
+        return trees.flatten(gradients)
 
-    def _merge(self, params):
+    def _nested(self, params):
         nested = {}
         for path, leaf in params.items():
             *parents, name = self._paths[path]
@@ -53,7 +51,22 @@ class Port:
             for parent in parents:
                 tree = tree.setdefault(parent, {})
             tree[name] = leaf
-        return nnx.merge(self._graph, nested)
+        return nested
+
+
+def run(module, *args):
+    """Calls a module, compiled; modules of one kind and size share what was compiled."""
+    return _run(*nnx.split(module), *args)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _run(graph, state, *args):
+    return nnx.merge(graph, state)(*args)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _gradients(loss, graph, params, *args):
+    return jax.grad(lambda params: loss(nnx.merge(graph, params), *args))(params)
 
 
 def randomise(model, seed=0):
@@ -70,7 +83,7 @@ def randomise(model, seed=0):
             draw = torch.randn(value.shape, generator=generator)
             if value.ndim > 1:
                 fan_in = value[0].numel()
-                value.copy_(draw * (0.5 if "embeddings.weight" in name else fan_in**-0.5))
+                value.copy_(draw * (0.02 if "embeddings.weight" in name else fan_in**-0.5))
             elif name.endswith("bias"):
                 value.copy_(0.2 * draw)
             else:
@@ -94,6 +107,17 @@ def assert_near(ours, reference, tolerance, what=""):
     np.testing.assert_allclose(
         np.asarray(ours), reference, rtol=tolerance, atol=tolerance, err_msg=what
     )
+
+
+def assert_norm_near(ours, theirs):
+    """Compares normalisations where epsilon counts: their input varies by a thousandth."""
+    import torch
+
+    x = 1e-3 * np.random.default_rng(2).normal(size=(4, *ours.scale.shape)).astype(np.float32)
+    reference = torch.nn.functional.layer_norm(
+        torch.tensor(x), ours.scale.shape, theirs.weight, theirs.bias, theirs.eps
+    )
+    assert_near(run(ours, x), reference, 1e-5, "norm")
 
 
 def assert_gradients_near(ours, reference, tolerance=1e-4):

@@ -13,7 +13,9 @@ from tests.parity.conftest import (
     Port,
     assert_gradients_near,
     assert_near,
+    assert_norm_near,
     randomise,
+    run,
     save_gradients,
 )
 
@@ -31,6 +33,7 @@ SMALL = {
         num_attention_heads=4,
         intermediate_size=64,
         max_position_embeddings=16,
+        layer_norm_eps=1e-6,
     ),
 }
 CONFIGS = {DistilBert: "DistilBertConfig", Bert: "BertConfig"}
@@ -103,19 +106,26 @@ def test_full_size(tmp_path, ours):
 def compare_layers(port, trunk):
     """Each layer on the reference's own input to 1e-5, the whole network to 1e-4."""
     ids, mask = batch(port.targets["embeddings/word_embeddings/embedding"].shape[0])
+    real = mask.numpy().astype(bool)  # what is computed for padding means nothing
     with torch.no_grad():
         reference = trunk(torch.tensor(ids), attention_mask=mask, output_hidden_states=True)
     hidden = [h.numpy() for h in reference.hidden_states]
 
-    def stages(model, hidden):
-        stack = model.transformer if isinstance(model, DistilBert) else model.encoder
-        outputs = [layer(x, LENGTHS) for layer, x in zip(stack.layer, hidden, strict=True)]
-        return [model.embeddings(ids), *outputs]
-
-    for i, output in enumerate(port.run(stages, hidden[:-1])):
-        real = mask.numpy().astype(bool)  # what is computed for padding means nothing
-        assert_near(output[real], hidden[i][real], 1e-5, f"layer {i}")
-    encoded = port.run(lambda model: model({"ids": ids, "length": LENGTHS}))
+    model = port.module()
+    stack = model.transformer if isinstance(model, DistilBert) else model.encoder
+    assert_near(run(model.embeddings, ids)[real], hidden[0][real], 1e-5, "embeddings")
+    for i, layer in enumerate(stack.layer):
+        assert_near(run(layer, hidden[i], LENGTHS)[real], hidden[i + 1][real], 1e-5, f"layer {i}")
+    assert_norm_near(model.embeddings.LayerNorm, trunk.embeddings.LayerNorm)
+    if isinstance(model, DistilBert):
+        ours, theirs = stack.layer[0], trunk.transformer.layer[0]
+        assert_norm_near(ours.sa_layer_norm, theirs.sa_layer_norm)
+        assert_norm_near(ours.output_layer_norm, theirs.output_layer_norm)
+    else:
+        ours, theirs = stack.layer[0], trunk.encoder.layer[0]
+        assert_norm_near(ours.attention.output.LayerNorm, theirs.attention.output.LayerNorm)
+        assert_norm_near(ours.output.LayerNorm, theirs.output.LayerNorm)
+    encoded = run(model, {"ids": ids, "length": LENGTHS})
     assert_near(encoded.tokens[real], hidden[-1][real], 1e-4, "tokens")
     assert_near(encoded.pooled, hidden[-1][:, 0], 1e-4, "pooled")
     np.testing.assert_array_equal(encoded.mask, real)
@@ -130,10 +140,12 @@ def compare_gradients(port, model, trunk, folder):
     (output * torch.tensor(weights)).sum().backward()
     reference = port.load(save_gradients(model, folder))
 
-    def loss(model):
-        return (model({"ids": ids, "length": LENGTHS}).tokens * weights).sum()
+    inputs = {"ids": ids, "length": LENGTHS}
+    assert_gradients_near(port.gradients(weighted_sum, inputs, weights), reference)
 
-    assert_gradients_near(port.gradients(loss), reference)
+
+def weighted_sum(model, inputs, weights):
+    return (model(inputs).tokens * weights).sum()
 
 
 def test_a_real_bert_embeds_sentences_like_transformers():
@@ -153,16 +165,14 @@ def test_a_real_bert_embeds_sentences_like_transformers():
     mask = np.array([encoding.attention_mask for encoding in encodings])
     port = Port(Bert, folder)
 
-    encoded = port.run(lambda model: model({"ids": ids, "length": mask.sum(1).astype(np.int32)}))
+    encoded = run(port.module(), {"ids": ids, "length": mask.sum(1).astype(np.int32)})
     reference = transformers.BertModel.from_pretrained(folder).eval()
     with torch.no_grad():
         tokens = reference(torch.tensor(ids), attention_mask=torch.tensor(mask)).last_hidden_state
 
     assert json.loads((folder / "config.json").read_text())["hidden_size"] == tokens.shape[-1]
     np.testing.assert_array_equal(encoded.mask, mask.astype(bool))
-    assert_near(
-        embedding(encoded.tokens, jnp.asarray(mask)), embedding(tokens.numpy(), mask), 1e-4
-    )
+    assert_near(embedding(encoded.tokens, jnp.asarray(mask)), embedding(tokens.numpy(), mask), 1e-4)
 
 
 def embedding(tokens, mask):
