@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+from jfusion.errors import UserError
+
 _WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
 _OTHER_FILES = (
     "config.json",
@@ -28,7 +30,7 @@ _PINNED = {
 }
 
 
-class WeightsError(ValueError):
+class WeightsError(UserError):
     """Pretrained weights that cannot be found, read or fitted to the network."""
 
 
