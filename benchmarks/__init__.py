@@ -1,0 +1,1 @@
+"""Measurements of jfusion against PyTorch and against the limits of the device."""

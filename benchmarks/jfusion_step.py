@@ -1,0 +1,77 @@
+"""jfusion's own train step, with the model, loss and optimizer that a config would give it."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks.cases import CLIP, DECAY, HEAD_DROPOUT, HIDDEN, LABELS, MEAN, RATE, STD, Case
+from jfusion.config import MultiLabel, Phase, Train
+from jfusion.training import losses, optim, steps
+from jfusion.training.state import Network, State
+
+
+def train_step(case: Case) -> Callable[[], jax.Array]:
+    """Builds the model of `case` and compiles its step.
+
+    Returns:
+        A function that takes one optimizer step and returns its loss, still being computed.
+    """
+    dtype = jnp.dtype(case.dtype)
+    network = Network(_spec(case), dtype)
+    params, stats = network.init(jax.random.key(0))
+    phase = Phase(epochs=1, rates=((".*", RATE),), schedule="constant", warmup=0.0)
+    train = Train(
+        phases=(phase,),
+        batch_size=case.batch,
+        precision=case.dtype,
+        weight_decay=DECAY,
+        clip=CLIP,
+    )
+    tx = optim.adamw(train, optim.peak_rates(phase, params), optim.schedule(phase, 1))
+    opt_state = steps.init_opt_state(train, tx, params)
+    loss = losses.build(MultiLabel(column="genres"))
+    step = steps.make_train_step(network, {"genres": (1.0, loss)}, train, tx)
+    batch = jax.device_put(_batch(case))
+    key = jax.random.key(1)
+    state = State(jnp.int32(0), params, {}, stats, opt_state)
+
+    def one_step() -> jax.Array:
+        nonlocal state
+        state, scalars = step(state, batch, key)
+        return scalars["loss"]
+
+    return one_step
+
+
+def _spec(case: Case) -> dict:
+    encoders = {}
+    if case.text:
+        encoders["plot"] = {"network": "distilbert", "sizes": case.text}
+    if case.image:
+        encoders["poster"] = {
+            "network": "convnext",
+            "sizes": case.image,
+            "pixels": {"mean": MEAN, "std": STD, "flip": 0.0},
+        }
+    return {
+        "encoders": encoders,
+        "fusion": {"kind": "concat", "hidden": [HIDDEN], "dropout": HEAD_DROPOUT},
+        "modality_dropout": 0.0,
+        "heads": {"genres": LABELS},
+    }
+
+
+def _batch(case: Case) -> dict:
+    arrays = case.arrays()
+    inputs = {}
+    if case.text:
+        inputs["plot"] = {"ids": arrays["ids"], "length": arrays["length"]}
+    if case.image:
+        inputs["poster"] = {"pixels": arrays["pixels"]}
+    return {
+        "inputs": inputs,
+        "present": {name: jnp.ones(case.batch, bool) for name in inputs},
+        "targets": {"genres": arrays["labels"]},
+        "weight": jnp.ones(case.batch, jnp.float32),
+    }

@@ -1,0 +1,49 @@
+"""Timing that two sides of a comparison share."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Side = tuple[Callable[[], Any], Callable[[Any], Any]]
+
+
+def interleaved(sides: Mapping[str, Side], steps: int, rounds: int) -> dict[str, float]:
+    """Times all sides in turns (A B A B ...), so that a busy moment of the machine meets each.
+
+    Args:
+        sides: By name, a function that starts a step and one that waits for its result.
+        steps: Steps of one side per turn; the last one's result is waited for.
+        rounds: Turns of each side, after one that is not counted.
+
+    Returns:
+        Seconds per step of each side: the median over the rounds.
+    """
+    seconds = {name: [] for name in sides}
+    for counted in (False,) + (True,) * rounds:
+        for name, (start, finish) in sides.items():
+            begin = time.perf_counter()
+            for _ in range(steps):
+                result = start()
+            finish(result)
+            if counted:
+                seconds[name].append((time.perf_counter() - begin) / steps)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def peak_flops(dtype: str, size: int | None = None) -> float:
+    """What the device reaches in one large square product of `dtype`, in operations per second."""
+    size = size or (2048 if jax.default_backend() == "cpu" else 8192)
+    a = jax.random.normal(jax.random.key(0), (size, size), jnp.dtype(dtype))
+    product = jax.jit(jnp.matmul)
+    best = min(_seconds(lambda: product(a, a)) for _ in range(10))
+    return 2 * size**3 / best
+
+
+def _seconds(start: Callable[[], jax.Array]) -> float:
+    begin = time.perf_counter()
+    start().block_until_ready()
+    return time.perf_counter() - begin

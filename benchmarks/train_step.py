@@ -1,0 +1,130 @@
+"""Times jfusion's train step against its PyTorch twin.
+
+python -m benchmarks.train_step
+python -m benchmarks.train_step --model genre_fusion --batch 32 --dtype bfloat16 --json rows.json
+"""
+
+import json
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import rich.console
+import rich.table
+import torch
+import transformers
+from absl import app, flags
+
+from benchmarks import jfusion_step, timing, torch_twins
+from benchmarks.cases import MODELS, Case
+
+MODEL = flags.DEFINE_multi_enum("model", list(MODELS), list(MODELS), "What to train; repeatable.")
+BATCH = flags.DEFINE_integer("batch", 8, "Rows of a batch.", lower_bound=1)
+DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Compute type.")
+STEPS = flags.DEFINE_integer("steps", 3, "Steps per turn.", lower_bound=1)
+ROUNDS = flags.DEFINE_integer("rounds", 7, "Turns of each side.", lower_bound=1)
+COMPILE = flags.DEFINE_bool("compile", True, "Also try torch.compile for the twin.")
+JSON = flags.DEFINE_string("json", None, "File for the rows.")
+
+
+def main(argv: Sequence[str]) -> None:
+    del argv
+    torch_twins.use_all_cores()
+    console = rich.console.Console()
+    rows = []
+    for name in MODEL.value:
+        case = Case(name, batch=BATCH.value, dtype=DTYPE.value, **MODELS[name])
+        with console.status(f"{name}: compiling and timing"):
+            rows.append(measure(case, STEPS.value, ROUNDS.value, COMPILE.value))
+    console.print(table(rows))
+    if JSON.value:
+        Path(JSON.value).write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def measure(case: Case, steps: int, rounds: int, compiled: bool = True) -> dict[str, Any]:
+    """Times both sides of `case` in one run, in turns.
+
+    Args:
+        case: What to train.
+        steps: Steps per turn.
+        rounds: Turns of each side.
+        compiled: Also try `torch.compile` for the twin.
+
+    Returns:
+        A row of the table: samples per second of both sides, their ratio, jfusion's share of the
+        device's peak, and where and with what it was measured.
+    """
+    ours = (jfusion_step.train_step(case), jax.block_until_ready)
+    form, twin = fastest_twin(case, compiled)
+    seconds = timing.interleaved({"jfusion": ours, "torch": twin}, steps, rounds)
+    rates = {name: case.batch / time for name, time in seconds.items()}
+    flops = torch_twins.flops(case)
+    return {
+        "name": case.name,
+        "batch": case.batch,
+        "dtype": case.dtype,
+        **rates,
+        "ratio": rates["jfusion"] / rates["torch"],
+        "share": flops / seconds["jfusion"] / timing.peak_flops(case.dtype),
+        "flops": flops,
+        "torch_form": form,
+        "device": device(),
+        "versions": {module.__name__: module.__version__ for module in (jax, torch, transformers)},
+    }
+
+
+def fastest_twin(case: Case, compiled: bool) -> tuple[str, timing.Side]:
+    """The fastest form of the twin and its name, each judged by its best of three steps."""
+    best = None
+    for name, step in torch_twins.forms(case, compiled):
+        side = (step, torch_twins.finish)
+        seconds = min(timing.interleaved({name: side}, 1, 1)[name] for _ in range(3))
+        if best is None or seconds < best[0]:
+            best = (seconds, name, side)
+    return best[1:]
+
+
+def device() -> str:
+    """The accelerator, or the processor and its cores."""
+    first = jax.devices()[0]
+    if first.platform != "cpu":
+        return first.device_kind
+    names = [
+        line.split(":", 1)[1].strip()
+        for line in _read("/proc/cpuinfo").splitlines()
+        if line.startswith("model name")
+    ]
+    return f"{names[0] if names else platform.processor()}, {torch.get_num_threads()} cores"
+
+
+def table(rows: Sequence[dict[str, Any]]) -> rich.table.Table:
+    """The rows as a table for people."""
+    first = rows[0]
+    versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
+    table = rich.table.Table(
+        title=f"Train step, batch {first['batch']}, {first['dtype']}, {first['device']}",
+        caption=versions,
+    )
+    for column in ("", "jfusion, samples/s", "torch, samples/s", "ratio", "share of peak"):
+        table.add_column(column, justify="right" if column else "left")
+    table.add_column("torch form")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            f"{row['jfusion']:.2f}",
+            f"{row['torch']:.2f}",
+            f"{row['ratio']:.2f}",
+            f"{row['share']:.0%}",
+            row["torch_form"],
+        )
+    return table
+
+
+def _read(path: str) -> str:
+    return Path(path).read_text() if Path(path).exists() else ""
+
+
+if __name__ == "__main__":
+    app.run(main)
