@@ -4,6 +4,7 @@ import shutil
 import sys
 import tarfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
@@ -79,7 +80,7 @@ def test_cells_are_those_of_the_archive(archive, splits):
             poster = dataset / f"{row['id']}.jpeg"
             assert (row["poster"] or b"") == (poster.read_bytes() if poster.exists() else b"")
             longest = max(metadata.get("plot", []), key=len, default="").strip()
-            assert (row["plot"] or "") == longest
+            assert (row["plot"] or "") == longest.replace("\ud83d", "?")
             assert set(row["genres"]) == set(metadata["genres"]) & set(mm_imdb.LABELS)
 
 
@@ -91,6 +92,14 @@ def test_rows_are_found_by_position_and_id(archive, splits):
         test[len(test)]
     with pytest.raises(IndexError):
         test[-1]
+
+
+def test_threads_read_the_same_rows(splits):
+    train = splits["train"]
+    order = list(range(len(train))) * 20
+    with ThreadPoolExecutor(8) as pool:
+        rows = list(pool.map(train.__getitem__, order))
+    assert [row["id"] for row in rows] == [train[index]["id"] for index in order]
 
 
 @pytest.mark.parametrize(
@@ -199,6 +208,12 @@ def test_a_source_without_the_archive_is_refused(tmp_path, name, message):
     with pytest.raises(DataError, match=f"{name}: {message}"):
         mm_imdb.build(tmp_path / name, tmp_path / "tfds")
     assert not (tmp_path / "tfds").exists()
+
+
+def test_a_data_dir_that_cannot_be_is_refused(archive, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="file: cannot be made"):
+        mm_imdb.build(archive[0], tmp_path / "file")
 
 
 def test_a_file_that_is_no_whole_tar_is_refused(archive, tmp_path):

@@ -128,5 +128,6 @@ _ODDITIES = {
     "no_plots": _with(plot=[]),
     "no_plot_key": _with(plot=None),
     "long_plot": _with(plot=["And then the captain laughed. " * 800]),
+    "half_a_character": _with(plot=["Before \ud83d after."]),
     "wordless": lambda metadata, picture, poster: _with(plot=[])(metadata, picture, None),
 }

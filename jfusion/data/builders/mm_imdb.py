@@ -142,7 +142,10 @@ def build(source: str | os.PathLike, data_dir: str | os.PathLike = "") -> MmImdb
     packed = source.is_file()
     root = None if packed else archive.find(source)
     data_dir = Path(data_dir or default_data_dir()).expanduser()
-    data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{data_dir}: cannot be made: {error.strerror}") from error
     builder = MmImdb(data_dir=data_dir, file_format="array_record")
     with tempfile.TemporaryDirectory(prefix="preparing-", dir=data_dir) as scratch:
         if packed:

@@ -166,7 +166,7 @@ def _read_movie(root: Path, movie_id: str) -> Movie | Problem:
     poster = file.with_suffix(".jpeg")
     return Movie(
         id=movie_id,
-        plot=max((plot.strip() for plot in plots), key=len, default=""),
+        plot=max((_clean(plot) for plot in plots), key=len, default=""),
         genres=tuple(label for label in LABELS if label in genres),
         dropped=tuple(genre for genre in dict.fromkeys(genres) if genre not in LABELS),
         poster=poster if poster.is_file() and poster.stat().st_size else None,
@@ -184,6 +184,11 @@ def _read_json(file: Path) -> dict[str, Any] | str:
     except (ValueError, RecursionError) as error:
         return f"not JSON: {error}"
     return content if isinstance(content, dict) else "not a JSON object"
+
+
+def _clean(text: str) -> str:
+    # JSON can hold halves of surrogate pairs, which no other format takes.
+    return text.encode("utf-8", "replace").decode().strip()
 
 
 def _are_texts(value: Any) -> bool:
