@@ -87,6 +87,7 @@ class Table:
         """Covers the file's bytes, which rows these are, and every picture's size and time."""
         digest = hashlib.sha256(self._digest.encode())
         digest.update(self._rows.tobytes())
+        digest.update(str(self.root.resolve()).encode())
         for name in self._pictures:
             for row in self._rows:
                 digest.update(_stamp(self.root, _cell(self._columns[name], row)))
@@ -250,7 +251,8 @@ def _stamp(root: Path, cell: Any) -> bytes:
     if not isinstance(cell, str) or is_empty(cell):
         return b"-"
     try:
-        stat = os.stat(root / cell.strip())
+        path = os.path.realpath(root / cell.strip())
+        stat = os.stat(path)
     except (OSError, ValueError):
         return f"{cell!r} absent".encode()
-    return f"{cell!r} {stat.st_size} {stat.st_mtime_ns}".encode()
+    return f"{path} {stat.st_size} {stat.st_mtime_ns} {stat.st_mode}".encode()

@@ -1,0 +1,252 @@
+"""Preprocessed columns on disk: every text is tokenized and every picture decoded once.
+
+An entry is a folder of `.npy` files, named by a hash of the source's fingerprint and of the
+preprocessing, and memory-mapped by whoever reads it. It is written beside its place and moved there
+whole, so that an interrupted pass leaves nothing that could be taken for an entry, and of two
+processes that write the same one, one wins and both read it.
+"""
+
+import collections
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from jfusion.data.columns import Cells, is_empty
+from jfusion.data.problems import DataError
+from jfusion.data.progress import say, track
+from jfusion.data.source import Source
+
+_FORMAT = 1  # to be raised when the same spec begins to give other arrays
+_CHUNK = 32  # rows that a thread takes at once
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError)
+
+
+class Modality(Protocol):
+    """What the cache needs of a `TextInput` or an `ImageInput`."""
+
+    kind: str
+    column: str
+    arrays: Mapping[str, tuple[tuple[int, ...], Any]]
+
+    def spec(self) -> dict[str, Any]:
+        """All that fixes the result, JSON-ready."""
+        ...
+
+    def encode(self, cells: Sequence[Any], root: Path | None) -> Cells:
+        """Preprocesses non-empty cells; called from several threads."""
+        ...
+
+
+@dataclass(frozen=True)
+class Column:
+    """A whole column, preprocessed.
+
+    Attributes:
+        arrays: `{array: [rows, ...]}`, memory-mapped; zeros where absent.
+        present: bool [rows]; false where the cell is empty or bad.
+        bad: Row -> why its cell cannot be used.
+        truncated: How many texts were cut.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    present: np.ndarray
+    bad: Mapping[int, str]
+    truncated: int
+
+
+def cache_root(cache_dir: str | Path = "") -> Path:
+    """The folder of the cache: `cache_dir`, else `$JFUSION_CACHE`, else `~/.cache/jfusion`."""
+    chosen = cache_dir or os.environ.get("JFUSION_CACHE") or "~/.cache/jfusion"
+    return Path(chosen).expanduser()
+
+
+def materialize(
+    source: Source, modality: Modality, cache_dir: str | Path = "", progress: bool = True
+) -> Column:
+    """Preprocesses one column of a source, or finds it done.
+
+    Decoding runs in threads: Pillow and tokenizers release the interpreter lock, so that threads
+    use all cores, where processes would add a start-up and a copy of every picture.
+
+    Args:
+        source: The rows.
+        modality: What to make of the column `modality.column`.
+        cache_dir: See `cache_root`.
+        progress: Whether to show how far it is.
+
+    Raises:
+        DataError: The cache cannot be written.
+    """
+    key = _key(source.fingerprint, modality.spec())
+    folder = cache_root(cache_dir) / "columns" / key
+    for _ in range(3):
+        if folder.is_dir():
+            try:
+                return _read(folder, len(source), modality)
+            except _DAMAGE as error:
+                if folder.is_dir():  # else another process has just put it aside
+                    say(f"cache entry {folder} is damaged ({error}); making it again")
+        with _build_folder(folder) as build:
+            _require_space(folder.parent, len(source), modality)
+            _write(build, source, modality, progress)
+            _publish(build, folder, len(source), modality)
+    raise DataError(f"cache entry {folder} is damaged again and again; is the disk healthy?")
+
+
+def remember(cache_dir: str | Path, key: Any, compute: Callable[[], Any]) -> Any:
+    """What `compute` returns (JSON-ready), kept under a JSON-ready key."""
+    path = cache_root(cache_dir) / "facts" / f"{_key(key)}.json"
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    value = compute()
+    with _build_folder(path) as build:
+        (build / "value").write_text(json.dumps(value), encoding="utf-8")
+        os.replace(build / "value", path)
+    return value
+
+
+def _key(*parts: Any) -> str:
+    text = json.dumps([_FORMAT, *parts], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+@contextlib.contextmanager
+def _build_folder(target: Path) -> Iterator[Path]:
+    """A folder beside the target, gone in the end unless it was moved away."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        build = Path(tempfile.mkdtemp(prefix=".building-", dir=target.parent))
+    except OSError as error:
+        raise DataError(
+            f"cannot write the cache folder {target.parent} ({error.strerror}); set data.cache_dir"
+        ) from None
+    try:
+        yield build
+    finally:
+        shutil.rmtree(build, ignore_errors=True)
+
+
+def _require_space(folder: Path, rows: int, modality: Modality) -> None:
+    sizes = (np.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in modality.arrays.values())
+    needed, free = rows * int(sum(sizes)), shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(
+            f"the cache of column {modality.column!r} needs {needed / 1e9:.1f} GB in {folder}, "
+            f"where {free / 1e9:.1f} GB are free; set data.cache_dir to another disk"
+        )
+
+
+def _read(folder: Path, rows: int, modality: Modality) -> Column:
+    """Opens an entry; raises one of `_DAMAGE` unless it is whole."""
+    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    arrays = {}
+    for name, (shape, dtype) in modality.arrays.items():
+        arrays[name] = np.load(folder / f"{name}.npy", mmap_mode="r")
+        if arrays[name].shape != (rows, *shape) or arrays[name].dtype != dtype:
+            raise ValueError(f"{name}.npy is {arrays[name].dtype} {arrays[name].shape}")
+    present = np.load(folder / "present.npy")
+    if present.shape != (rows,):
+        raise ValueError(f"present.npy is {present.shape}")
+    bad = {int(row): str(reason) for row, reason in facts["bad"]}
+    return Column(arrays, present, bad, int(facts["truncated"]))
+
+
+def _write(build: Path, source: Source, modality: Modality, progress: bool) -> None:
+    """Preprocesses all rows into a folder."""
+    rows = len(source)
+    present, bad, truncated = np.zeros(rows, bool), {}, 0
+    starts = range(0, rows, _CHUNK)
+    what = f"{source.name}: reading column {modality.column!r}"
+    with contextlib.ExitStack() as stack:
+        files = {}
+        for name, (shape, dtype) in modality.arrays.items():
+            files[name] = stack.enter_context(open(build / f"{name}.npy", "wb"))
+            _write_header(files[name], (rows, *shape), dtype)
+        advance = stack.enter_context(track(what, rows)) if progress else (lambda count: None)
+        # Pillow warns of odd metadata and of huge pictures; what matters becomes a reason.
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        work = functools.partial(_chunk, source, modality)
+        for start, cells, here in stack.enter_context(_ordered(work, starts)):
+            for name, file in files.items():
+                file.write(cells.arrays[name].data)
+            present[start : start + len(here)] = here
+            bad |= {start + i: reason for i, reason in cells.bad.items()}
+            truncated += cells.truncated
+            advance(len(here))
+    np.save(build / "present.npy", present)
+    facts = {"bad": sorted(bad.items()), "truncated": truncated, "spec": modality.spec()}
+    (build / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+def _chunk(source: Source, modality: Modality, start: int) -> tuple[int, Cells, np.ndarray]:
+    """Preprocesses some rows: where they begin, their arrays, and which are present."""
+    size = min(_CHUNK, len(source) - start)
+    column = [source[start + i].get(modality.column) for i in range(size)]
+    full = [i for i, cell in enumerate(column) if not is_empty(cell)]
+    cells = modality.encode([column[i] for i in full], source.root)
+    bad = {full[i]: reason for i, reason in cells.bad.items()}
+    present = np.zeros(size, bool)
+    present[full] = True
+    present[list(bad)] = False
+    arrays = {}
+    for name, array in cells.arrays.items():
+        arrays[name] = np.zeros((size, *array.shape[1:]), array.dtype)
+        arrays[name][full] = array
+    return start, Cells(arrays, bad, cells.truncated), present
+
+
+@contextlib.contextmanager
+def _ordered(work: Callable, items: Iterable) -> Iterator[Iterator]:
+    """The results of `work`, in order, from a thread per core that stays a few items ahead."""
+    threads = os.cpu_count() or 1
+
+    def results() -> Iterator:
+        pending = collections.deque()
+        for item in items:
+            pending.append(pool.submit(work, item))
+            if len(pending) > 2 * threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            yield results()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _write_header(file: Any, shape: tuple[int, ...], dtype: Any) -> None:
+    descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _publish(build: Path, folder: Path, rows: int, modality: Modality) -> None:
+    """Moves a finished entry to its place, unless a good one is there by now."""
+    if folder.is_dir():
+        with contextlib.suppress(*_DAMAGE):
+            _read(folder, rows, modality)
+            return
+        aside = build.with_name(f"{build.name}-damaged")
+        with contextlib.suppress(OSError):
+            os.rename(folder, aside)
+        shutil.rmtree(aside, ignore_errors=True)
+    try:
+        os.rename(build, folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
