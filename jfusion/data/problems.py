@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Self
 
 from jfusion.data.source import Source
+from jfusion.errors import UserError
 
 _SHOWN = 20
 
 
-class BadCell(ValueError):  # noqa: N818 (it is caught and recorded, seldom an error of the run)
+class BadCell(ValueError):
     """A cell that cannot be used; the text is the reason, without file, row or column."""
 
 
@@ -39,7 +40,7 @@ class Problem:
         return f"{self.file} {self.row}, column {self.column!r}: {self.reason}"
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """Data that cannot be used as asked; the message is complete.
 
     Attributes:
