@@ -12,6 +12,7 @@ import numpy as np
 import tokenizers
 
 from jfusion.data.columns import Cells
+from jfusion.data.problems import DataError
 
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
@@ -33,17 +34,21 @@ class Vocabulary:
         """The tokenizer of a folder of pretrained weights."""
         from transformers import AutoTokenizer  # slow to import, and prediction does without
 
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{folder} holds no tokenizer that can be loaded: {error}") from None
         if not tokenizer.is_fast:
-            raise ValueError(f"{folder}: its tokenizer has no fast form (a tokenizer.json)")
+            raise DataError(f"{folder}: its tokenizer has no fast form (a tokenizer.json)")
         return cls(tokenizer.backend_tokenizer.to_str(), tokenizer.pad_token_id or 0)
 
     @classmethod
-    def fit(cls, texts: Iterable[str], size: int) -> "Vocabulary":
+    def fit(cls, texts: Iterable[Any], size: int) -> "Vocabulary":
         """Whole lower-case words of the texts, the most common first.
 
         Args:
-            texts: What to learn from: the training split and nothing else.
+            texts: What to learn from: the training split and nothing else. Cells that are no text
+                are passed over.
             size: The number of tokens at most, with `[PAD]`, `[UNK]`, `[CLS]` and `[SEP]`.
         """
         normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
@@ -51,6 +56,7 @@ class Vocabulary:
         counts = collections.Counter(
             word
             for text in texts
+            if not _fault(text)
             for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
         )
         words = sorted(counts, key=lambda word: (-counts[word], word))
@@ -72,7 +78,7 @@ class TextInput:
     Attributes:
         column: The column of the table.
         arrays: `{array: (shape of a row, dtype)}`: `ids` int32 [N], `length` int32 [].
-        vocabulary_size: The number of tokens.
+        vocab_size: The number of tokens.
     """
 
     kind = "text"
@@ -87,7 +93,7 @@ class TextInput:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._json = self._tokenizer.to_str()
-        self.vocabulary_size = self._tokenizer.get_vocab_size()
+        self.vocab_size = self._tokenizer.get_vocab_size()
         self._tokenizer.enable_truncation(max_tokens)
 
     def spec(self) -> dict[str, Any]:
@@ -111,7 +117,7 @@ class TextInput:
         vocabulary = Vocabulary(path.read_text(encoding="utf-8"), spec["pad"])
         made = cls(spec["column"], vocabulary, max_tokens=spec["max_tokens"])
         if made.spec() != dict(spec):
-            raise ValueError(f"{path} is not the tokenizer that the model was trained with")
+            raise DataError(f"{path} is not the tokenizer that the model was trained with")
         return made
 
     def encode(self, cells: Sequence[Any], root: Path | None = None) -> Cells:

@@ -50,10 +50,10 @@ def test_a_vocabulary_is_fitted_by_count_and_then_by_name():
     cells = made.encode(["the dog a cat zebra ,"])
     # dog and the occur three times each, then come the words that occur once.
     assert cells.arrays["ids"].tolist() == [[2, 5, 4, 9, 10, 12, 7, 3]]
-    assert made.vocabulary_size == 13
+    assert made.vocab_size == 13
     assert fitted().spec() == made.spec()
     assert fitted(size=99).spec() == made.spec()
-    assert fitted(size=6).vocabulary_size == 6
+    assert fitted(size=6).vocab_size == 6
     assert fitted(size=6).encode(["The zebra"]).arrays["ids"][0, :4].tolist() == [2, 5, 1, 3]
 
 
