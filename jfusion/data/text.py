@@ -14,6 +14,7 @@ import tokenizers
 from jfusion.data.columns import Cells
 from jfusion.data.problems import DataError
 
+_FILES = ("tokenizer.json", "vocab.txt")
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 
@@ -34,10 +35,16 @@ class Vocabulary:
         """The tokenizer of a folder of pretrained weights."""
         from transformers import AutoTokenizer  # slow to import, and prediction does without
 
+        # Without this, transformers 5 would make a tokenizer that knows no word at all.
+        if not any((folder / name).is_file() for name in _FILES):
+            raise DataError(
+                f"{folder} holds no tokenizer ({' or '.join(_FILES)}); name one that does: "
+                "--config.inputs.NAME.tokenizer=/path/to/folder"
+            )
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{folder} holds no tokenizer that can be loaded: {error}") from None
+            raise DataError(f"{folder}: its tokenizer cannot be loaded: {error}") from None
         if not tokenizer.is_fast:
             raise DataError(f"{folder}: its tokenizer has no fast form (a tokenizer.json)")
         return cls(tokenizer.backend_tokenizer.to_str(), tokenizer.pad_token_id or 0)
