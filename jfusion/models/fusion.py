@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jfusion.models.encoded import Encoded
-from jfusion.models.layers import Linear
+from jfusion.models.layers import FAN_IN_INIT, Linear
 
 
 class Concat(nnx.Module):
@@ -35,7 +35,7 @@ class Concat(nnx.Module):
     ):
         sizes = [sum(widths.values()), *hidden]
         self.layers = nnx.List(
-            Linear(i, o, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+            Linear(i, o, init=FAN_IN_INIT, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
             for i, o in itertools.pairwise(sizes)
         )
         self.dropout = nnx.Dropout(dropout)

@@ -11,7 +11,7 @@ from jfusion.models.bert import Bert, DistilBert
 from jfusion.models.convnext import ConvNeXt
 from jfusion.models.encoded import Encoded
 from jfusion.models.fusion import Concat
-from jfusion.models.layers import Linear
+from jfusion.models.layers import FAN_IN_INIT, Linear
 from jfusion.models.pixels import Pixels
 
 NETWORKS = {"bert": Bert, "convnext": ConvNeXt, "distilbert": DistilBert}
@@ -54,11 +54,9 @@ class Multimodal(nnx.Module):
             }
         )
         self.fusion = fusion
+        types = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.heads = nnx.Dict(
-            {
-                name: Linear(fusion.width, n, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-                for name, n in heads.items()
-            }
+            {name: Linear(fusion.width, n, init=FAN_IN_INIT, **types) for name, n in heads.items()}
         )
         self.modality_dropout = modality_dropout
         self.deterministic = False

@@ -94,7 +94,7 @@ class Loop:
         config, progress = self._config, self.progress
         train_step, key = self.run.plans[progress.phase].train_step, self.run.key
         step, compiled = int(state.step), False
-        self._reporter.phase(progress.phase, step)
+        self._reporter.phase(self.run, progress.phase, step - progress.phase_start)
         while True:
             if self._epoch_ended(step) and step > progress.evaluated:
                 self._evaluate_epoch(state, batches)
@@ -106,6 +106,7 @@ class Loop:
             state, scalars = train_step(state, batch, key)
             step += 1
             self._meter.add(step, rows, scalars)
+            self._reporter.step()
             if not compiled:
                 self._meter.discard()
                 compiled = True
@@ -125,7 +126,7 @@ class Loop:
             self.run.eval_step,
             state.evaluated,
             state.stats,
-            self._reporter.track(self.run.eval_batches(split), split),
+            self._reporter.track(self.run, split),
             self.run.mesh,
             self._leave_if_asked,
         )

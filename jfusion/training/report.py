@@ -1,0 +1,221 @@
+"""What a run tells: on the terminal, in `metrics.jsonl`, on TensorBoard and in `summary.json`."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jfusion import artifact, trees
+from jfusion.config import Config, Image, Text, to_dict
+from jfusion.data import pipeline
+from jfusion.data.dataset import Split
+from jfusion.run_folder import write_json
+from jfusion.training import evaluation, metrics, pictures, tables
+from jfusion.training.progress import Display, Steps
+from jfusion.training.run import Run
+from jfusion.training.state import State
+from jfusion.training.writer import Writer
+
+
+class Reporter:
+    """All of a run's output; only process 0 of several writes.
+
+    Args:
+        config: The experiment.
+        workdir: The run's folder.
+    """
+
+    def __init__(self, config: Config, workdir: Path):
+        self._config, self._workdir = config, workdir
+        self._active = jax.process_index() == 0
+        self._display = Display(active=self._active)
+        self.message = self._display.message
+        self._writer: Writer | None = None
+        self._bar: Any = None
+        self._steps: Steps | None = None
+        self._labels: dict[str, list[dict[str, Any]]] = {}
+
+    def describe(self, run: Run) -> None:
+        """Says what the run works on: devices, rows, texts cut short, parameters."""
+        devices = jax.devices()
+        self.message(f"devices: {len(devices)} x {devices[0].device_kind}")
+        for name, split in run.dataset.splits.items():
+            counts = ", ".join(f"{n:,} {what}" for what, n in split.counts().items())
+            self.message(f"{name}: {counts}")
+            for problem in split.problems[:5]:
+                self.message(f"  {problem}")
+            if len(split.problems) > 5:
+                self.message(f"  and {len(split.problems) - 5} more problems")
+            for text, cut in split.truncated.items():
+                if cut:
+                    limit = self._config.inputs[text].max_tokens
+                    self.message(f"  {text}: {cut:,} texts cut to {limit} tokens")
+        for i, plan in enumerate(run.plans):
+            trained = trees.size(trees.split(run.network.params, plan.rates)[0])
+            total = trees.size(run.network.params)
+            self.message(
+                f"phase {i + 1}: {trained:,} of {total:,} parameters trained, at most "
+                f"{plan.steps:,} steps"
+            )
+
+    def open(self, resume_step: int | None) -> None:
+        """Opens the files; `resume_step` is the step of the checkpoint the run goes on from."""
+        if resume_step is not None:
+            self.message(f"resuming at step {resume_step}")
+        self._writer = Writer(self._workdir, resume_step, active=self._active)
+
+    def phase(self, run: Run, index: int, done: int) -> None:
+        """Begins to show the steps of a phase, `done` of which were taken before."""
+        self._close_bar()
+        phases = len(self._config.train.phases)
+        name = f"phase {index + 1}/{phases} step" if phases > 1 else "step"
+        self._bar = self._display.steps(run.plans[index].steps, name, done)
+        self._steps = self._bar.__enter__()
+
+    def step(self) -> None:
+        """Counts a step."""
+        self._steps.advance()
+
+    def train(
+        self, step: int, scalars: Mapping[str, jax.Array], rate: float, rates: Mapping[str, float]
+    ) -> None:
+        """Records a training step.
+
+        Args:
+            step: Steps taken.
+            scalars: What the step returned.
+            rate: Rows per second.
+            rates: Learning rate by pattern.
+        """
+        values = {name: float(x) for name, x in jax.device_get(dict(scalars)).items()}
+        values |= {f"learning_rate/{pattern}": value for pattern, value in rates.items()}
+        self._writer.scalars(step, "train", values | {"samples_per_second": rate})
+        self._steps.advance(0, loss=values["loss"], samples_per_second=rate)
+
+    def track(self, run: Run, split: str) -> Iterator[Any]:
+        """Passes the batches of a split through and shows how many there were."""
+        batches = run.eval_batches(split)
+        count = pipeline.batch_count(len(run.dataset.splits[split]), self._config.train.batch_size)
+        with self._display.steps(count, split) as steps:
+            for batch in batches:
+                yield batch
+                steps.advance()
+
+    def evaluation(
+        self, run: Run, step: int, split: str, outputs: evaluation.Outputs
+    ) -> evaluation.Scores:
+        """Scores a split, records everything about it, and returns the scores."""
+        targets = run.dataset.splits[split].targets
+        thresholds = {name: target.threshold for name, target in self._config.targets.items()}
+        weights = {name: target.weight for name, target in self._config.targets.items()}
+        scores = evaluation.score(outputs, targets, thresholds, weights)
+        by_label = {}
+        for head, threshold in thresholds.items():
+            probabilities, truth = outputs.probabilities(head), targets[head][outputs.rows]
+            labels = run.dataset.labels[head]
+            self._labels[head] = metrics.per_label(probabilities, truth, labels, threshold)
+            self._writer.table(step, f"{split}/{head}", self._labels[head])
+            self._writer.pr_curves(step, split, probabilities, truth, labels)
+            by_label |= {
+                f"{head}/{row['label']}/{name}": value
+                for row in self._labels[head]
+                for name, value in row.items()
+                if name != "label"
+            }
+        # Label by label only once: as curves they would bury the others.
+        self._writer.scalars(step, split, scores | (by_label if split == "test" else {}))
+        if split == "val":
+            self._picture_page(run, step, outputs)
+        monitor = self._config.train.monitor
+        value = scores[monitor]
+        shown = "undefined" if value is None else f"{value:.4f}"
+        self.message(f"step {step}: {split} loss {scores['loss']:.4f}, {monitor} {shown}")
+        return scores
+
+    def flush(self) -> None:
+        """Puts everything written so far on the disk."""
+        self._writer.flush()
+
+    def finish(
+        self,
+        run: Run,
+        best: State,
+        val: evaluation.Scores,
+        test: evaluation.Scores,
+        seconds: float,
+        rate: float | None,
+    ) -> dict[str, Any]:
+        """Writes `summary.json`, prints the scores, and returns the summary."""
+        self._close_bar()
+        self._writer.hparams(
+            to_dict(self._config), [f"test/{name}" for name, x in test.items() if x is not None]
+        )
+        trained, total = trees.size(best.params), trees.size(run.network.params)
+        summary = {
+            "config": self._config.name,
+            "best_step": int(best.step),
+            "val": val,
+            "test": test,
+            **({"best_possible": run.dataset.best_possible} if run.dataset.best_possible else {}),
+            "rows": {name: split.counts() for name, split in run.dataset.splits.items()},
+            "params": {"total": total, "trainable": trained},
+            "seconds": round(seconds, 3),
+            "samples_per_second": rate and round(rate, 3),
+            "versions": artifact.versions(),
+            "seed": self._config.seed,
+        }
+        if self._active:
+            write_json(self._workdir / "summary.json", summary)
+            for rows in self._labels.values():
+                self._display.show(tables.of_labels(rows))
+            results = {"val": val, "test": test}
+            self._display.show(tables.of_metrics(results, run.dataset.best_possible))
+        return summary
+
+    def close(self) -> None:
+        """Closes the files and the bar."""
+        self._close_bar()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+            self._bar = None
+
+    def _picture_page(self, run: Run, step: int, outputs: evaluation.Outputs) -> None:
+        """Shows the first rows of a split: picture, text, true and predicted labels."""
+        split = run.dataset.splits["val"]
+        rows = outputs.rows[: self._config.log.pictures]
+        if not len(rows):
+            return
+        for head, target in self._config.targets.items():
+            probabilities = outputs.probabilities(head)
+            page = pictures.draw(
+                [
+                    pictures.Row(
+                        picture=self._picture(split, row),
+                        text=self._text(split, row),
+                        targets=split.targets[head][row],
+                        probabilities=probabilities[i],
+                    )
+                    for i, row in enumerate(rows)
+                ],
+                run.dataset.labels[head],
+                target.threshold,
+            )
+            self._writer.picture(step, f"val/{head}", page)
+
+    def _picture(self, split: Split, row: int) -> np.ndarray | None:
+        for name, part in self._config.inputs.items():
+            if isinstance(part, Image) and split.present[name][row]:
+                return split.inputs[name]["pixels"][row]
+        return None
+
+    def _text(self, split: Split, row: int) -> str | None:
+        for name, part in self._config.inputs.items():
+            if isinstance(part, Text) and split.present[name][row]:
+                return split.source[row][part.column]
+        return None
