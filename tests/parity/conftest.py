@@ -12,6 +12,7 @@ from flax import nnx
 
 from jfusion import trees
 from jfusion.pretrained import loader, networks
+from tests.modules import run
 
 
 class Port:
@@ -52,16 +53,6 @@ class Port:
                 tree = tree.setdefault(parent, {})
             tree[name] = leaf
         return nested
-
-
-def run(module, *args):
-    """Calls a module, compiled; modules of one kind and size share what was compiled."""
-    return _run(*nnx.split(module), *args)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _run(graph, state, *args):
-    return nnx.merge(graph, state)(*args)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -9,13 +9,13 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from jfusion.models.bert import Bert, DistilBert
+from tests.modules import run
 from tests.parity.conftest import (
     Port,
     assert_gradients_near,
     assert_near,
     assert_norm_near,
     randomise,
-    run,
     save_gradients,
 )
 

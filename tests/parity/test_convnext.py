@@ -5,13 +5,13 @@ import pytest
 
 from jfusion.models.convnext import ConvNeXt
 from jfusion.models.layers import LayerNorm
+from tests.modules import run
 from tests.parity.conftest import (
     Port,
     assert_gradients_near,
     assert_near,
     assert_norm_near,
     randomise,
-    run,
     save_gradients,
 )
 
