@@ -160,7 +160,7 @@ def _hugging_face_picture(file: Path, config: Mapping[str, Any]) -> dict[str, An
     normalised = given.get("do_normalize", True)
     mean = given.get("image_mean", (0.5, 0.5, 0.5)) if normalised else (0.0, 0.0, 0.0)
     std = given.get("image_std", (0.5, 0.5, 0.5)) if normalised else (1.0, 1.0, 1.0)
-    resample = given.get("resample", 3)
+    resample = _number(processor, "resample", given.get("resample", 3), 3)
     if resample not in _RESAMPLE:
         raise WeightsError(f"{processor}: resample is {resample!r}, expected 0 to 5")
     return {
