@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from jfusion.errors import UserError
 
@@ -31,6 +31,8 @@ def run(main: Callable[[], int | None]) -> None:
         if len(argv) > 1:
             print(f"unknown argument {argv[1]!r}; see --help", file=sys.stderr)
             return USAGE
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # libraries log every file they write
         try:
             return main() or 0
         except UserError as error:

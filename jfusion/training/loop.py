@@ -130,7 +130,7 @@ class Loop:
             self.run.mesh,
             self._leave_if_asked,
         )
-        return self._reporter.evaluation(self.run, step, split, outputs)
+        return self._reporter.evaluated(self.run, step, split, outputs)
 
     def best_state(self) -> State:
         """The state of the best evaluation so far."""

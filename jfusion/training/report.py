@@ -103,7 +103,7 @@ class Reporter:
                 yield batch
                 steps.advance()
 
-    def evaluation(
+    def evaluated(
         self, run: Run, step: int, split: str, outputs: evaluation.Outputs
     ) -> evaluation.Scores:
         """Scores a split, records everything about it, and returns the scores."""
