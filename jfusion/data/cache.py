@@ -57,13 +57,13 @@ class Column:
         arrays: `{array: [rows, ...]}`, memory-mapped; zeros where absent.
         present: bool [rows]; false where the cell is empty or bad.
         bad: Row -> why its cell cannot be used.
-        truncated: How many texts were cut.
+        truncated: bool [rows]; true where a text was cut.
     """
 
     arrays: Mapping[str, np.ndarray]
     present: np.ndarray
     bad: Mapping[int, str]
-    truncated: int
+    truncated: np.ndarray
 
 
 def cache_root(cache_dir: str | Path = "") -> Path:
@@ -156,17 +156,18 @@ def _read(folder: Path, rows: int, modality: Modality) -> Column:
         arrays[name] = np.load(folder / f"{name}.npy", mmap_mode="r")
         if arrays[name].shape != (rows, *shape) or arrays[name].dtype != dtype:
             raise ValueError(f"{name}.npy is {arrays[name].dtype} {arrays[name].shape}")
-    present = np.load(folder / "present.npy")
-    if present.shape != (rows,):
-        raise ValueError(f"present.npy is {present.shape}")
+    flags = {name: np.load(folder / f"{name}.npy") for name in ("present", "truncated")}
+    for name, values in flags.items():
+        if values.shape != (rows,) or values.dtype != bool:
+            raise ValueError(f"{name}.npy is {values.dtype} {values.shape}")
     bad = {int(row): str(reason) for row, reason in facts["bad"]}
-    return Column(arrays, present, bad, int(facts["truncated"]))
+    return Column(arrays, bad=bad, **flags)
 
 
 def _write(build: Path, source: Source, modality: Modality, progress: bool) -> None:
     """Preprocesses all rows into a folder."""
     rows = len(source)
-    present, bad, truncated = np.zeros(rows, bool), {}, 0
+    present, truncated, bad = np.zeros(rows, bool), np.zeros(rows, bool), {}
     starts = range(0, rows, _CHUNK)
     what = f"{source.name}: reading column {modality.column!r}"
     with contextlib.ExitStack() as stack:
@@ -184,10 +185,11 @@ def _write(build: Path, source: Source, modality: Modality, progress: bool) -> N
                 file.write(cells.arrays[name].data)
             present[start : start + len(here)] = here
             bad |= {start + i: reason for i, reason in cells.bad.items()}
-            truncated += cells.truncated
+            truncated[[start + i for i in cells.truncated]] = True
             advance(len(here))
     np.save(build / "present.npy", present)
-    facts = {"bad": sorted(bad.items()), "truncated": truncated, "spec": modality.spec()}
+    np.save(build / "truncated.npy", truncated)
+    facts = {"bad": sorted(bad.items()), "spec": modality.spec()}
     (build / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
@@ -205,7 +207,7 @@ def _chunk(source: Source, modality: Modality, start: int) -> tuple[int, Cells, 
     for name, array in cells.arrays.items():
         arrays[name] = np.zeros((size, *array.shape[1:]), array.dtype)
         arrays[name][full] = array
-    return start, Cells(arrays, bad, cells.truncated), present
+    return start, Cells(arrays, bad, [full[i] for i in cells.truncated]), present
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import difflib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,12 @@ class Cells:
     Attributes:
         arrays: `{array: [n, ...]}`, zeros in the rows of bad cells.
         bad: Position among the cells -> why that cell cannot be used.
-        truncated: How many cells were cut to fit.
+        truncated: Positions of cells that were cut to fit.
     """
 
     arrays: Mapping[str, np.ndarray]
     bad: Mapping[int, str]
-    truncated: int = 0
+    truncated: Sequence[int] = ()
 
 
 def is_empty(cell: Any) -> bool:

@@ -5,94 +5,27 @@ import importlib.metadata
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import numpy as np
-
-from jfusion.config import Config, Image, Text
+from jfusion.config import Config, Data, Image, MultiLabel, Text
 from jfusion.data import table
-from jfusion.data.cache import materialize, remember
-from jfusion.data.columns import is_empty, near, parse_labels
+from jfusion.data.cache import remember
+from jfusion.data.columns import is_empty
 from jfusion.data.image import ImageInput
-from jfusion.data.problems import BadCell, DataError, Problem
+from jfusion.data.problems import DataError
 from jfusion.data.source import Source
+from jfusion.data.split import (
+    InputReader,
+    LabelColumn,
+    Split,
+    bad_cells,
+    label_cells,
+    prepare_split,
+    require_columns,
+)
 from jfusion.data.text import TextInput, Vocabulary
 from jfusion.pretrained import hub, networks
-
-InputReader = TextInput | ImageInput
-"""What turns the cells of a modality into arrays."""
-
-
-@dataclass(frozen=True)
-class LabelColumn:
-    """A target: any number of labels per row.
-
-    Attributes:
-        column: The column of the table.
-        delimiter: What joins the names in a cell that is not a list.
-        labels: The names that may stand there, in the order of the outputs.
-    """
-
-    column: str
-    delimiter: str
-    labels: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Split:
-    """One split with everything preprocessed. Every row of the source has its place here.
-
-    Attributes:
-        name: `train`, `val`, `test`, or what the caller chose.
-        source: Where the rows come from.
-        inputs: `{modality: {array: [rows, ...]}}`, memory-mapped; zeros where absent.
-        present: `{modality: bool [rows]}`.
-        targets: `{head: float32 [rows, C]}`, zeros in rows that are left out; empty in prediction.
-        keep: int64 [kept], the rows that take part, ascending.
-        problems: Every bad cell and row.
-        faults: Row -> `{modality or column: reason}`, the same by row.
-        truncated: How many texts were cut to the token limit, by modality.
-    """
-
-    name: str
-    source: Source
-    inputs: Mapping[str, Mapping[str, np.ndarray]]
-    present: Mapping[str, np.ndarray]
-    targets: Mapping[str, np.ndarray]
-    keep: np.ndarray
-    problems: tuple[Problem, ...] = ()
-    faults: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
-    truncated: Mapping[str, int] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        """The number of rows that take part."""
-        return len(self.keep)
-
-    def counts(self) -> dict[str, int]:
-        """Rows by what became of them; the sum is the number of rows of the source.
-
-        `ok` has every modality, `missing` lacks one or more (its cell is empty, or bad under
-        `on_error=missing`), `skipped` does not take part.
-        """
-        whole = np.all([flags[self.keep] for flags in self.present.values()], axis=0)
-        ok = int(whole.sum())
-        return {
-            "ok": ok,
-            "missing": len(self.keep) - ok,
-            "skipped": len(self.source) - len(self.keep),
-        }
-
-    def status(self, row: int) -> str:
-        """What became of a row: `ok`, `missing: poster (zero bytes)`, or `bad: plot: ...`."""
-        faults = self.faults.get(row, {})
-        position = np.searchsorted(self.keep, row)
-        if position == len(self.keep) or self.keep[position] != row:
-            return "bad: " + "; ".join(f"{what}: {reason}" for what, reason in faults.items())
-        absent = [name for name, flags in self.present.items() if not flags[row]]
-        if not absent:
-            return "ok"
-        why = [f"{name} ({faults[name]})" if name in faults else name for name in absent]
-        return "missing: " + ", ".join(why)
 
 
 @dataclass(frozen=True)
@@ -130,23 +63,20 @@ def load(config: Config, folders: Mapping[str, Path]) -> Dataset:
         DataError: The data cannot be used as the config asks; it lists every bad cell of every
             split, not just the first.
     """
-    sources, known, best_possible = _sources(config)
+    sources = open_sources(config.data, config.inputs.values(), config.seed)
     for source in sources.values():
-        _require_columns(source, (*config.inputs.values(), *config.targets.values()))
+        require_columns(source, (*config.inputs.values(), *config.targets.values()))
     cache_dir = config.data.cache_dir
     inputs = {
         name: _reader(name, part, folders.get(name), sources["train"], cache_dir)
         for name, part in config.inputs.items()
     }
-    targets = {}
-    for name, target in config.targets.items():
-        labels = target.labels or known.get(target.column)
-        if not labels:
-            cells = _label_cells(sources["train"], target.column, target.delimiter, cache_dir)
-            labels = sorted({name for names in cells if isinstance(names, list) for name in names})
-        if not labels:
-            raise DataError(f"{sources['train'].name} has no label in column {target.column!r}")
-        targets[name] = LabelColumn(target.column, target.delimiter, tuple(labels))
+    targets = {
+        name: LabelColumn(
+            target.column, target.delimiter, _labels(target, config.data, sources["train"])
+        )
+        for name, target in config.targets.items()
+    }
     splits, problems = {}, []
     for name, source in sources.items():
         try:
@@ -163,131 +93,66 @@ def load(config: Config, folders: Mapping[str, Path]) -> Dataset:
                 raise
             problems += error.problems
     if problems:
-        raise _bad_cells(problems)
+        raise bad_cells(problems)
     for name, split in splits.items():
         if not len(split):
             raise DataError(f"no row of {name} ({split.source.name}) can be used", split.problems)
     labels = {name: target.labels for name, target in targets.items()}
-    return Dataset(splits, inputs, labels, best_possible)
+    return Dataset(splits, inputs, labels, _best_possible(config, sources["test"]))
 
 
-def prepare_split(
-    source: Source,
-    inputs: Mapping[str, InputReader],
-    targets: Mapping[str, LabelColumn] | None = None,
-    *,
-    name: str = "",
-    on_error: str = "raise",
-    cache_dir: str | Path = "",
-    progress: bool = True,
-) -> Split:
-    """Preprocesses one split; training, evaluation and prediction all come through here.
-
-    Bad are: a cell that its modality refuses, a label cell that is empty or holds an unknown name,
-    a row in the source's `bad_rows` (if it has any), and a row without any modality.
+def open_sources(data: Data, inputs: Iterable[Any], seed: int = 0) -> dict[str, Source]:
+    """The splits of a data set, as they are.
 
     Args:
-        source: The rows.
-        inputs: The modalities.
-        targets: What is to be predicted; None in prediction.
-        name: What the split is called; empty: the source's name.
-        on_error: `raise` reports all bad cells after the whole pass. `missing` takes a bad cell for
-            an absent modality; `skip` leaves its row out. Both leave out a row whose label is bad
-            or that has no modality.
-        cache_dir: Where to keep the result, see `cache.cache_root`.
-        progress: Whether to show how far it is.
+        data: Which data set.
+        inputs: The modalities: anything with `kind` and `column`.
+        seed: Seeds a random split.
+
+    Returns:
+        `{"train": ..., "val": ..., "test": ...}`.
 
     Raises:
-        DataError: There are no rows or not the columns, or with `raise` a bad cell.
+        DataError: There is no such data, or not in three splits.
     """
-    targets = targets or {}
-    _require_columns(source, (*inputs.values(), *targets.values()))
-    columns = {
-        modality: materialize(source, reader, cache_dir, progress)
-        for modality, reader in inputs.items()
-    }
-    ledger = _Ledger()
-    for modality, column in columns.items():
-        for row, reason in column.bad.items():
-            ledger.note(row, modality, inputs[modality].column, reason)
-    left_out = set(ledger.faults) if on_error == "skip" else set()
-    for row, (column, reason) in getattr(source, "bad_rows", {}).items():
-        ledger.note(row, column, column, reason)
-        left_out.add(row)
-    values = {}
-    for head, target in targets.items():
-        values[head], bad = _encode_labels(source, target, cache_dir)
-        for row, reason in bad.items():
-            ledger.note(row, target.column, target.column, reason)
-        left_out |= set(bad)
-    present = {modality: column.present for modality, column in columns.items()}
-    for row in np.flatnonzero(~np.any(list(present.values()), axis=0)).tolist():
-        left_out.add(row)
-        if row not in ledger.faults:
-            read = ", ".join(reader.column for reader in inputs.values())
-            ledger.note(row, ", ".join(inputs), read, "no modality present")
-    problems = ledger.problems(source)
-    if problems and on_error == "raise":
-        raise _bad_cells(problems)
-    return Split(
-        name=name or source.name,
-        source=source,
-        inputs={modality: column.arrays for modality, column in columns.items()},
-        present=present,
-        targets=values,
-        keep=np.setdiff1d(np.arange(len(source)), np.array(sorted(left_out), np.int64)),
-        problems=problems,
-        faults=ledger.faults,
-        truncated={m: c.truncated for m, c in columns.items() if inputs[m].kind == "text"},
-    )
-
-
-class _Ledger:
-    """What is wrong, by row."""
-
-    def __init__(self):
-        self.faults: dict[int, dict[str, str]] = {}
-        self._entries: list[tuple[int, str, str]] = []
-
-    def note(self, row: int, what: str, column: str, reason: str) -> None:
-        self.faults.setdefault(row, {})[what] = reason
-        self._entries.append((row, column, reason))
-
-    def problems(self, source: Source) -> tuple[Problem, ...]:
-        return tuple(Problem.at(source, *entry) for entry in sorted(self._entries))
-
-
-def _bad_cells(problems: Iterable[Problem]) -> DataError:
-    problems = tuple(problems)
-    count = "1 bad cell" if len(problems) == 1 else f"{len(problems)} bad cells"
-    advice = "mend them, or set data.on_error to missing or skip"
-    return DataError(f"{count} in the data; {advice}:", problems)
-
-
-def _sources(config: Config) -> tuple[dict[str, Source], dict[str, tuple], dict[str, float]]:
-    """The splits, the labels by column that the data set itself names, and the best scores."""
-    data = config.data
-    columns = [part.column for part in config.inputs.values()]
     if data.source == "movies":
-        from jfusion.data.samples import movies
-
-        sources = movies.sources(data.rows)
-        best = movies.best_possible(sources["test"], columns)
-        return sources, {"genres": movies.LABELS}, {"macro_f1": best}
+        return _movies().sources(data.rows)
     if data.source == "mm_imdb":
-        from jfusion.data.builders import mm_imdb  # imports TFDS
-
-        return mm_imdb.sources(data.path), {"genres": mm_imdb.LABELS}, {}
-    pictures = [part.column for part in config.inputs.values() if isinstance(part, Image)]
-    return table.splits(data, pictures=pictures, seed=config.seed), {}, {}
+        return _mm_imdb().sources(data.path)
+    pictures = [part.column for part in inputs if part.kind == "image"]
+    return table.splits(data, pictures=pictures, seed=seed)
 
 
-def _require_columns(source: Source, parts: Iterable[Any]) -> None:
-    if not len(source):
-        raise DataError(f"{source.name} has no rows")
-    first = source[0]
-    for part in parts:
-        table.require_column(source.name, part.column, first)
+def _movies() -> ModuleType:
+    from jfusion.data.samples import movies  # imports scikit-learn
+
+    return movies
+
+
+def _mm_imdb() -> ModuleType:
+    from jfusion.data.builders import mm_imdb  # imports TFDS
+
+    return mm_imdb
+
+
+def _labels(target: MultiLabel, data: Data, train: Source) -> tuple[str, ...]:
+    """The names that a target may take: the config's, the data set's, or the training split's."""
+    if target.labels:
+        return target.labels
+    if data.source != "table" and target.column == "genres":
+        return (_movies() if data.source == "movies" else _mm_imdb()).LABELS
+    cells = label_cells(train, target.column, target.delimiter, data.cache_dir)
+    labels = {label for names in cells if isinstance(names, list) for label in names}
+    if not labels:
+        raise DataError(f"{train.name} has no label in column {target.column!r}")
+    return tuple(sorted(labels))
+
+
+def _best_possible(config: Config, test: Source) -> dict[str, float]:
+    if config.data.source != "movies":
+        return {}
+    columns = [part.column for part in config.inputs.values()]
+    return {"macro_f1": _movies().best_possible(test, columns)}
 
 
 def _reader(
@@ -312,38 +177,3 @@ def _reader(
         full = (text for text in texts if not is_empty(text))
         kept = remember(cache_dir, key, lambda: asdict(Vocabulary.fit(full, part.vocabulary)))
     return TextInput(part.column, Vocabulary(**kept), max_tokens=part.max_tokens)
-
-
-def _label_cells(
-    source: Source, column: str, delimiter: str, cache_dir: str | Path
-) -> list[list[str] | str]:
-    """Per row the names in its label cell, or a text that says why there are none."""
-
-    def read() -> list[list[str] | str]:
-        cells = []
-        for row in range(len(source)):
-            try:
-                cells.append(parse_labels(source[row].get(column), delimiter))
-            except BadCell as problem:
-                cells.append(str(problem))
-        return cells
-
-    return remember(cache_dir, ["labels", source.fingerprint, column, delimiter], read)
-
-
-def _encode_labels(
-    source: Source, target: LabelColumn, cache_dir: str | Path
-) -> tuple[np.ndarray, dict[int, str]]:
-    """Labels as 0 and 1: float32 [rows, C], and the rows whose cell is bad with the reason."""
-    numbers = {label: number for number, label in enumerate(target.labels)}
-    values = np.zeros((len(source), len(numbers)), np.float32)
-    bad = {}
-    cells = _label_cells(source, target.column, target.delimiter, cache_dir)
-    for row, names in enumerate(cells):
-        if isinstance(names, str):
-            bad[row] = names
-        elif unknown := [label for label in names if label not in numbers]:
-            bad[row] = f"unknown label {unknown[0]!r}{near(unknown[0], numbers)}"
-        else:
-            values[row, [numbers[label] for label in names]] = 1
-    return values, bad

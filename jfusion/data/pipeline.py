@@ -11,7 +11,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from jfusion.data.dataset import Split
+from jfusion.data.split import Split
 
 Batch = dict[str, Any]
 """`inputs`, `present`, `targets`, `row`, `weight`; see `batches`."""

@@ -14,7 +14,7 @@ from jfusion.config import Data
 from jfusion.data import formats
 from jfusion.data.columns import is_empty, near
 from jfusion.data.problems import DataError, Problem
-from jfusion.data.source import Row
+from jfusion.data.source import Row, Source, Subset
 
 _SPLITS = {
     "train": ("train",),
@@ -24,78 +24,58 @@ _SPLITS = {
 
 
 class Table:
-    """Some rows of a table file, as a `Source`.
+    """A table file, as a `Source`.
 
     Attributes:
         name: The file, as it was given.
         root: The folder that picture paths are relative to.
-        bad_rows: Row of this source -> `(column, reason)` for rows that cannot be used.
+        bad_rows: Row -> `(column, reason)` for rows that cannot be used.
     """
 
     def __init__(
         self,
-        name: str,
+        path: Path,
         columns: Mapping[str, Sequence],
-        rows: np.ndarray,
-        *,
         root: Path,
-        digest: str,
-        pictures: Sequence[str] = (),
-        id_column: str = "",
-        bad_rows: Mapping[int, tuple[str, str]] | None = None,
+        pictures: Sequence[str],
+        id_column: str,
     ):
-        self.name = name
+        self.name = str(path)
         self.root = root
-        self.bad_rows = dict(bad_rows or {})
+        self.bad_rows: dict[int, tuple[str, str]] = {}
+        self._path = path
         self._columns = columns
-        self._rows = rows
-        self._digest = digest
-        self._pictures = tuple(pictures)
+        self._size = len(next(iter(columns.values())))
+        self._pictures = pictures
         self._id_column = id_column
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return self._size
 
     def __getitem__(self, index: int) -> Row:
-        row = self._rows[index]
-        return {name: _cell(column, row) for name, column in self._columns.items()}
+        return {name: _cell(column, index) for name, column in self._columns.items()}
 
     def locate(self, index: int) -> str:
         """The file and the number of the data row, and its id if there are ids."""
-        row = self._rows[index]
-        where = f"{self.name} row {row + 1}"
+        where = f"{self.name} row {index + 1}"
         if not self._id_column:
             return where
-        return f"{where} (id {_cell(self._columns[self._id_column], row)})"
-
-    def select(self, chosen: np.ndarray) -> "Table":
-        """The table of some of this table's rows (positions counted from 0)."""
-        bad = {new: self.bad_rows[old] for new, old in enumerate(chosen) if old in self.bad_rows}
-        return Table(
-            self.name,
-            self._columns,
-            self._rows[chosen],
-            root=self.root,
-            digest=self._digest,
-            pictures=self._pictures,
-            id_column=self._id_column,
-            bad_rows=bad,
-        )
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """Covers the file's bytes, which rows these are, and every picture's size and time."""
-        digest = hashlib.sha256(self._digest.encode())
-        digest.update(self._rows.tobytes())
-        digest.update(str(self.root.resolve()).encode())
-        for name in self._pictures:
-            for row in self._rows:
-                digest.update(_stamp(self.root, _cell(self._columns[name], row)))
-        return digest.hexdigest()
+        return f"{where} (id {_cell(self._columns[self._id_column], index)})"
 
     def cells(self, column: str) -> Iterable[Any]:
         """The cells of a column, in order."""
-        return (_cell(self._columns[column], row) for row in self._rows)
+        return (_cell(self._columns[column], row) for row in range(self._size))
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Covers the file's bytes and the size and time of every picture it names."""
+        with open(self._path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+        digest.update(str(self.root.resolve()).encode())
+        for name in self._pictures:
+            for cell in self.cells(name):
+                digest.update(_stamp(self.root, cell))
+        return digest.hexdigest()
 
 
 def read(
@@ -118,20 +98,11 @@ def read(
     """
     path = Path(path)
     columns = formats.read(path)
-    size = max((len(column) for column in columns.values()), default=0)
-    if not size:
+    if not any(map(len, columns.values())):
         raise DataError(f"{path} has no rows")
     for name in (*pictures, *((id_column,) if id_column else ())):
         require_column(str(path), name, columns)
-    table = Table(
-        str(path),
-        columns,
-        np.arange(size),
-        root=Path(root) if root else path.parent,
-        digest=_digest(path),
-        pictures=pictures,
-        id_column=id_column,
-    )
+    table = Table(path, columns, Path(root) if root else path.parent, tuple(pictures), id_column)
     if id_column:
         mark_repeated_ids([table], id_column)
     return table
@@ -159,7 +130,7 @@ def mark_repeated_ids(tables: Sequence[Table], id_column: str) -> None:
                 table.bad_rows[index] = (id_column, f"id {cell!r} is already that of {place}")
 
 
-def splits(data: Data, *, pictures: Sequence[str] = (), seed: int = 0) -> dict[str, Table]:
+def splits(data: Data, *, pictures: Sequence[str] = (), seed: int = 0) -> dict[str, Source]:
     """Reads the table or tables of a config and divides the rows.
 
     `data.val_path` and `data.test_path` are splits of their own. `data.split_column` divides the
@@ -206,7 +177,7 @@ def splits(data: Data, *, pictures: Sequence[str] = (), seed: int = 0) -> dict[s
     return {name: parts[name] for name in _SPLITS}
 
 
-def _by_column(table: Table, column: str) -> dict[str, Table]:
+def _by_column(table: Table, column: str) -> dict[str, Source]:
     require_column(table.name, column, table[0])
     names = {word: name for name, words in _SPLITS.items() for word in words}
     rows = {name: [] for name in _SPLITS}
@@ -220,10 +191,10 @@ def _by_column(table: Table, column: str) -> dict[str, Table]:
             rows[name].append(index)
     if problems:
         raise DataError(f"{len(problems)} rows of {table.name} belong to no split", problems)
-    return {name: table.select(np.array(chosen, np.int64)) for name, chosen in rows.items()}
+    return {name: Subset(table, chosen) for name, chosen in rows.items()}
 
 
-def _at_random(table: Table, fractions: Mapping[str, float], seed: int) -> dict[str, Table]:
+def _at_random(table: Table, fractions: Mapping[str, float], seed: int) -> dict[str, Source]:
     order = np.random.default_rng(seed).permutation(len(table))
     parts, start = {}, 0
     for name, share in fractions.items():
@@ -233,16 +204,11 @@ def _at_random(table: Table, fractions: Mapping[str, float], seed: int) -> dict[
     parts["train"] = order[start:]
     if start >= len(table):
         raise DataError(f"{table.name} has {len(table)} rows, too few to split at random")
-    return {name: table.select(np.sort(chosen)) for name, chosen in parts.items()}
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {name: Subset(table, np.sort(chosen)) for name, chosen in parts.items()}
 
 
 def _cell(column: Sequence, row: int) -> Any:
-    cell = column[int(row)]
+    cell = column[row]
     return cell.as_py() if isinstance(cell, pyarrow.Scalar) else cell
 
 

@@ -143,13 +143,14 @@ class TextInput:
         ids = np.full((len(cells), self._max_tokens), self._pad, np.int32)
         length = np.zeros(len(cells), np.int32)
         ids[list(bad)] = 0
-        truncated = 0
+        truncated = []
         for i, encoding in zip(
             good, self._tokenizer.encode_batch_fast([cells[i] for i in good]), strict=True
         ):
             length[i] = len(encoding.ids)
             ids[i, : length[i]] = encoding.ids
-            truncated += bool(encoding.overflowing)
+            if encoding.overflowing:
+                truncated.append(i)
         return Cells({"ids": ids, "length": length}, bad, truncated)
 
 

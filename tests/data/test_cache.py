@@ -56,7 +56,8 @@ class Numbers:
         values = np.array([int(cell) for cell in cells], np.int32)
         bad = {i: "negative" for i, value in enumerate(values) if value < 0}
         values[list(bad)] = 0
-        return Cells({"square": np.stack([values, values**2], 1), "odd": values % 2 == 1}, bad, 1)
+        arrays = {"square": np.stack([values, values**2], 1), "odd": values % 2 == 1}
+        return Cells(arrays, bad, np.flatnonzero(values == 7).tolist())
 
 
 def rows(count=100):
@@ -73,7 +74,7 @@ def check(column, count=100):
     np.testing.assert_array_equal(column.arrays["odd"], expected % 2 == 1)
     assert np.flatnonzero(~column.present).tolist() == [3, 50]
     assert column.bad == {50: "negative"}
-    assert column.truncated == -(-count // 32)
+    assert np.flatnonzero(column.truncated).tolist() == [7]
     assert isinstance(column.arrays["square"], np.memmap)
 
 
@@ -108,9 +109,10 @@ def test_another_source_or_preprocessing_is_another_entry(tmp_path):
         lambda entry: (entry / "odd.npy").unlink(),
         lambda entry: np.save(entry / "odd.npy", np.zeros(100, np.int8)),
         lambda entry: np.save(entry / "present.npy", np.zeros(99, bool)),
+        lambda entry: np.save(entry / "truncated.npy", np.zeros(100)),
         lambda entry: (entry / "facts.json").write_text('{"bad": ['),
         lambda entry: (entry / "facts.json").write_text("{}"),
-        lambda entry: (entry / "facts.json").write_text('{"bad": [1], "truncated": 0}'),
+        lambda entry: (entry / "facts.json").write_text('{"bad": [1]}'),
         lambda entry: [path.unlink() for path in entry.iterdir()],
     ],
 )
@@ -239,7 +241,7 @@ def test_real_modalities_pass_through(tmp_path):
     text = TextInput("plot", Vocabulary.fit(["dog"], 9), max_tokens=10)
     column = cache.materialize(source, text, tmp_path)
     assert column.arrays["length"].tolist() == [0, *(min(i + 2, 10) for i in range(1, 40))]
-    assert column.truncated == 31
+    assert np.flatnonzero(column.truncated).tolist() == list(range(9, 40))
 
 
 def test_warnings_of_the_decoder_are_not_shown(tmp_path):
@@ -283,6 +285,5 @@ def test_facts_json_is_plain(tmp_path):
     facts = json.loads((tmp_path / "columns" / name / "facts.json").read_text())
     assert facts == {
         "bad": [[50, "negative"]],
-        "truncated": 4,
         "spec": {"kind": "numbers", "version": 0},
     }

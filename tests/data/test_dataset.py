@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import importlib.resources
 import io
 import json
@@ -12,6 +13,7 @@ from PIL import Image as Picture
 
 from jfusion import config as schema
 from jfusion.data import dataset, table
+from jfusion.data import split as split_module
 from jfusion.data.builders import mm_imdb
 from jfusion.data.image import ImageInput
 from jfusion.data.problems import DataError
@@ -196,7 +198,7 @@ def test_the_second_time_bad_cells_are_known_without_reading_them(folder, on_err
     first = act()
     monkeypatch.setattr(ImageInput, "encode", None)
     monkeypatch.setattr(TextInput, "encode", None)
-    monkeypatch.setattr(dataset, "parse_labels", None)
+    monkeypatch.setattr(split_module, "parse_labels", None)
     assert act() == first
 
 
@@ -257,10 +259,34 @@ def test_a_table_is_loaded_with_its_own_labels_and_words(folder):
     assert loaded.inputs["plot"].vocab_size == 4 + 2
     assert loaded.best_possible == {}
     for name, split in loaded.splits.items():
-        assert split.name == name and len(split) == 4
-        assert split.targets["genres"].shape == (4, 2)
-        assert split.inputs["poster"]["pixels"].shape == (4, 16, 16, 3)
+        assert split.name == name and len(split) == len(split.rows) == 4
+        assert split.targets["genres"].shape == (12, 2)
+        assert split.inputs["poster"]["pixels"].shape == (12, 16, 16, 3)
         assert split.truncated == {"plot": 0}
+        assert {split.source[row]["split"] for row in split.keep.tolist()} == {name}
+
+
+def test_another_division_of_the_rows_finds_them_in_the_cache(folder, monkeypatch):
+    write(folder / "movies.csv", ["fine"] * 20)
+    config = experiment(folder, text={"tokenizer": ""})
+    first = dataset.load(config, {})
+    monkeypatch.setattr(ImageInput, "encode", None)
+    monkeypatch.setattr(TextInput, "encode", None)
+    second = dataset.load(dataclasses.replace(config, seed=1), {})
+    rows = [
+        {name: split.keep.tolist() for name, split in loaded.splits.items()}
+        for loaded in (first, second)
+    ]
+    assert rows[0] != rows[1]
+    assert {name: len(part) for name, part in rows[0].items()} == {"train": 14, "val": 3, "test": 3}
+
+
+def test_texts_that_take_part_and_were_cut_are_counted(folder):
+    write(folder / "movies.csv", ["fine"] * 4 + ["zero bytes", "no plot"], thirds)
+    config = experiment(folder, text={"max_tokens": 3}, split_column="split", on_error="skip")
+    loaded = dataset.load(config, {})
+    counts = {name: split.truncated["plot"] for name, split in loaded.splits.items()}
+    assert counts == {"train": 2, "val": 1, "test": 1}  # and not the skipped one
 
 
 def test_bad_cells_of_all_splits_are_reported_together(folder):
@@ -271,7 +297,7 @@ def test_bad_cells_of_all_splits_are_reported_together(folder):
     # The labels are those of the training split, so the misspelt one there is one of them.
     assert [problem.row for problem in caught.value.problems] == ["row 2", "row 3"]
     labelled = schema.MultiLabel("genres", labels=("Comedy", "Drama"))
-    config = schema.Config(**{**vars(config), "targets": {"genres": labelled}})
+    config = dataclasses.replace(config, targets={"genres": labelled})
     with pytest.raises(DataError) as caught:
         dataset.load(config, {})
     assert [problem.row for problem in caught.value.problems] == ["row 4", "row 2", "row 3"]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from jfusion.data import pipeline
-from jfusion.data.dataset import Split
+from jfusion.data.split import Split
 
 
 class Rows:
@@ -38,6 +38,7 @@ def make_split(rows=23, left_out=(4, 11)):
         },
         present={"plot": np.ones(rows, bool), "poster": values % 2 == 0},
         targets={"genres": np.stack([values, -values], axis=1).astype(np.float32)},
+        rows=values,
         keep=keep,
     )
 

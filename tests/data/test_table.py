@@ -1,7 +1,6 @@
 import itertools
 import os
 
-import numpy as np
 import pytest
 
 from jfusion.config import Data
@@ -55,7 +54,6 @@ def test_repeated_and_empty_ids_are_bad_rows(tmp_path):
         1: ("id", "id is empty"),
         2: ("id", f"id '7' is already that of {path} row 1"),
     }
-    assert source.select(np.array([2, 3])).bad_rows == {0: source.bad_rows[2]}
 
 
 def test_an_id_of_one_file_is_not_free_in_another(tmp_path):
@@ -64,11 +62,11 @@ def test_an_id_of_one_file_is_not_free_in_another(tmp_path):
     val = write(tmp_path, ["id", "5"], "val.csv")
     data = Data(path=str(train), val_path=str(val), test_path=str(test), id_column="id")
     found = table.splits(data)
-    assert not found["train"].bad_rows
+    assert not found["train"].whole.bad_rows
     assert found["test"].bad_rows == {1: ("id", f"id '2' is already that of {train} row 2")}
 
 
-def test_the_fingerprint_follows_content_rows_and_pictures(tmp_path):
+def test_the_fingerprint_follows_content_and_pictures(tmp_path):
     (tmp_path / "a.png").write_bytes(b"1")
     path = write(tmp_path, ["id,poster", "1,a.png", "2,b.png", "3,"])
 
@@ -77,18 +75,28 @@ def test_the_fingerprint_follows_content_rows_and_pictures(tmp_path):
 
     first = fingerprint()
     assert fingerprint() == first
-    assert table.read(path, pictures=["poster"]).select(np.array([0, 1])).fingerprint != first
     (tmp_path / "a.png").write_bytes(b"12")
     second = fingerprint()
     os.utime(tmp_path / "a.png", ns=(0, 0))
     third = fingerprint()
-    (tmp_path / "b.png").write_bytes(b"1")
+    (tmp_path / "a.png").chmod(0o400)
     fourth = fingerprint()
-    write(tmp_path, ["id,poster", "1,a.png", "2,b.png", "4,"])
+    (tmp_path / "b.png").write_bytes(b"1")
     fifth = fingerprint()
+    write(tmp_path, ["id,poster", "1,a.png", "2,b.png", "4,"])
+    sixth = fingerprint()
     (tmp_path / "other").mkdir()
-    sixth = fingerprint(root=tmp_path / "other")
-    assert len({first, second, third, fourth, fifth, sixth}) == 6
+    seventh = fingerprint(root=tmp_path / "other")
+    assert len({first, second, third, fourth, fifth, sixth, seventh}) == 7
+
+
+def test_splits_of_one_file_know_the_whole(tmp_path):
+    path = write(tmp_path, ["id,split", "1,val", "2,train", "3,test", "4,train"])
+    train = table.splits(Data(path=str(path), split_column="split"))["train"]
+    assert isinstance(train, Source)
+    assert train.rows.tolist() == [1, 3]
+    assert train.whole.fingerprint == table.read(path).fingerprint != train.fingerprint
+    assert train.name == str(path) and train.root == tmp_path
 
 
 @pytest.mark.parametrize("word", ["val", "dev", "valid", " Validation "])

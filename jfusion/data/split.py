@@ -1,0 +1,250 @@
+"""One split, preprocessed: what became of every row, and why."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jfusion.data.cache import materialize, remember
+from jfusion.data.columns import near, parse_labels
+from jfusion.data.image import ImageInput
+from jfusion.data.problems import BadCell, DataError, Problem
+from jfusion.data.source import Source, Subset
+from jfusion.data.table import require_column
+from jfusion.data.text import TextInput
+
+InputReader = TextInput | ImageInput
+"""What turns the cells of a modality into arrays."""
+
+
+@dataclass(frozen=True)
+class LabelColumn:
+    """A target: any number of labels per row.
+
+    Attributes:
+        column: The column of the table.
+        delimiter: What joins the names in a cell that is not a list.
+        labels: The names that may stand there, in the order of the outputs.
+    """
+
+    column: str
+    delimiter: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split with everything preprocessed.
+
+    Row numbers and arrays are those of the whole source, of which the split may be a part.
+
+    Attributes:
+        name: `train`, `val`, `test`, or what the caller chose.
+        source: Where the rows come from.
+        inputs: `{modality: {array: [all rows, ...]}}`, memory-mapped; zeros where absent.
+        present: `{modality: bool [all rows]}`.
+        targets: `{head: float32 [all rows, C]}`, zeros where labels are bad; empty in prediction.
+        rows: int64 [rows], the rows of the split, ascending.
+        keep: int64 [kept], those of them that take part.
+        problems: Every bad cell and row of the split.
+        faults: Row -> `{modality or column: reason}`, the same by row.
+        truncated: How many texts that take part were cut to the token limit, by modality.
+    """
+
+    name: str
+    source: Source
+    inputs: Mapping[str, Mapping[str, np.ndarray]]
+    present: Mapping[str, np.ndarray]
+    targets: Mapping[str, np.ndarray]
+    rows: np.ndarray
+    keep: np.ndarray
+    problems: tuple[Problem, ...] = ()
+    faults: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    truncated: Mapping[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """The number of rows that take part."""
+        return len(self.keep)
+
+    def counts(self) -> dict[str, int]:
+        """Rows by what became of them; the sum is the number of rows of the split.
+
+        `ok` has every modality, `missing` lacks one or more (its cell is empty, or bad under
+        `on_error=missing`), `skipped` does not take part.
+        """
+        whole = np.all([flags[self.keep] for flags in self.present.values()], axis=0)
+        ok = int(whole.sum())
+        return {
+            "ok": ok,
+            "missing": len(self.keep) - ok,
+            "skipped": len(self.rows) - len(self.keep),
+        }
+
+    def status(self, row: int) -> str:
+        """What became of a row of the split.
+
+        `ok`; `missing: plot` for an empty cell and `missing: poster (zero bytes)` for a bad one, in
+        a row that takes part; `bad: poster: zero bytes` for a row that does not.
+        """
+        faults = self.faults.get(row, {})
+        position = np.searchsorted(self.keep, row)
+        if position == len(self.keep) or self.keep[position] != row:
+            return "bad: " + "; ".join(f"{what}: {reason}" for what, reason in faults.items())
+        absent = [name for name, flags in self.present.items() if not flags[row]]
+        if not absent:
+            return "ok"
+        why = [f"{name} ({faults[name]})" if name in faults else name for name in absent]
+        return "missing: " + ", ".join(why)
+
+
+def prepare_split(
+    source: Source,
+    inputs: Mapping[str, InputReader],
+    targets: Mapping[str, LabelColumn] | None = None,
+    *,
+    name: str = "",
+    on_error: str = "raise",
+    cache_dir: str | Path = "",
+    progress: bool = True,
+) -> Split:
+    """Preprocesses one split; training, evaluation and prediction all come through here.
+
+    Bad are: a cell that its modality refuses, a label cell that is empty or holds an unknown name,
+    a row in the source's `bad_rows` (if it has any), and a row without any modality.
+
+    Args:
+        source: The rows.
+        inputs: The modalities.
+        targets: What is to be predicted; None in prediction.
+        name: What the split is called; empty: the source's name.
+        on_error: `raise` reports all bad cells after the whole pass. `missing` takes a bad cell for
+            an absent modality; `skip` leaves its row out. Both leave out a row whose label is bad
+            or that has no modality.
+        cache_dir: Where to keep the result, see `cache.cache_root`.
+        progress: Whether to show how far it is.
+
+    Raises:
+        DataError: There are no rows or not the columns, or with `raise` a bad cell.
+    """
+    targets = targets or {}
+    require_columns(source, (*inputs.values(), *targets.values()))
+    rows = np.arange(len(source))
+    if isinstance(source, Subset):
+        source, rows = source.whole, source.rows
+    columns = {
+        modality: materialize(source, reader, cache_dir, progress)
+        for modality, reader in inputs.items()
+    }
+    ledger = _Ledger(rows)
+    for modality, column in columns.items():
+        ledger.note(modality, inputs[modality].column, column.bad)
+    left_out = set(ledger.faults) if on_error == "skip" else set()
+    for row, (column, reason) in getattr(source, "bad_rows", {}).items():
+        left_out |= ledger.note(column, column, {row: reason})
+    values = {}
+    for head, target in targets.items():
+        values[head], bad = _encode_labels(source, target, cache_dir)
+        left_out |= ledger.note(target.column, target.column, bad)
+    present = {modality: column.present for modality, column in columns.items()}
+    empty = set(np.flatnonzero(~np.any(list(present.values()), axis=0)).tolist())
+    left_out |= empty
+    reads = ", ".join(reader.column for reader in inputs.values())
+    bad = dict.fromkeys(empty - set(ledger.faults), "no modality present")
+    ledger.note(", ".join(inputs), reads, bad)
+    problems = ledger.problems(source)
+    if problems and on_error == "raise":
+        raise bad_cells(problems)
+    keep = np.setdiff1d(rows, np.array(sorted(left_out), np.int64))
+    return Split(
+        name=name or source.name,
+        source=source,
+        inputs={modality: column.arrays for modality, column in columns.items()},
+        present=present,
+        targets=values,
+        rows=rows,
+        keep=keep,
+        problems=problems,
+        faults=ledger.faults,
+        truncated={
+            modality: int(column.truncated[keep].sum())
+            for modality, column in columns.items()
+            if inputs[modality].kind == "text"
+        },
+    )
+
+
+def bad_cells(problems: Iterable[Problem]) -> DataError:
+    """The error that lists bad cells."""
+    problems = tuple(problems)
+    count = "1 bad cell" if len(problems) == 1 else f"{len(problems)} bad cells"
+    advice = "mend them, or set data.on_error to missing or skip"
+    return DataError(f"{count} in the data; {advice}:", problems)
+
+
+def require_columns(source: Source, parts: Iterable[Any]) -> None:
+    """Raises a `DataError` unless the source has rows, and the `column` of every part."""
+    if not len(source):
+        raise DataError(f"{source.name} has no rows")
+    first = source[0]
+    for part in parts:
+        require_column(source.name, part.column, first)
+
+
+def label_cells(
+    source: Source, column: str, delimiter: str, cache_dir: str | Path
+) -> list[list[str] | str]:
+    """Per row the names in its label cell, or a text that says why there are none."""
+    if isinstance(source, Subset):
+        cells = label_cells(source.whole, column, delimiter, cache_dir)
+        return [cells[row] for row in source.rows]
+
+    def read() -> list[list[str] | str]:
+        cells = []
+        for row in range(len(source)):
+            try:
+                cells.append(parse_labels(source[row].get(column), delimiter))
+            except BadCell as problem:
+                cells.append(str(problem))
+        return cells
+
+    return remember(cache_dir, ["labels", source.fingerprint, column, delimiter], read)
+
+
+class _Ledger:
+    """What is wrong with some rows."""
+
+    def __init__(self, rows: np.ndarray):
+        self.faults: dict[int, dict[str, str]] = {}
+        self._rows = set(rows.tolist())
+        self._entries: list[tuple[int, str, str]] = []
+
+    def note(self, what: str, column: str, bad: Mapping[int, str]) -> set[int]:
+        """Notes bad cells of a column, row -> reason; returns the rows that are of interest."""
+        noted = self._rows & set(bad)
+        for row in noted:
+            self.faults.setdefault(row, {})[what] = bad[row]
+            self._entries.append((row, column, bad[row]))
+        return noted
+
+    def problems(self, source: Source) -> tuple[Problem, ...]:
+        return tuple(Problem.at(source, *entry) for entry in sorted(self._entries))
+
+
+def _encode_labels(
+    source: Source, target: LabelColumn, cache_dir: str | Path
+) -> tuple[np.ndarray, dict[int, str]]:
+    """Labels as 0 and 1: float32 [rows, C], and the rows whose cell is bad with the reason."""
+    numbers = {label: number for number, label in enumerate(target.labels)}
+    values = np.zeros((len(source), len(numbers)), np.float32)
+    bad = {}
+    cells = label_cells(source, target.column, target.delimiter, cache_dir)
+    for row, names in enumerate(cells):
+        if isinstance(names, str):
+            bad[row] = names
+        elif unknown := [label for label in names if label not in numbers]:
+            bad[row] = f"unknown label {unknown[0]!r}{near(unknown[0], numbers)}"
+        else:
+            values[row, [numbers[label] for label in names]] = 1
+    return values, bad
