@@ -1,7 +1,6 @@
 import io
 import os
 import re
-import zlib
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ from PIL import Image, ImageDraw
 
 from jfusion.data import image as image_module
 from jfusion.data.image import ImageInput
+from tests.standins.tables import bomb
 
 
 def picture(width=96, height=64, mode="RGB"):
@@ -165,18 +165,6 @@ def test_extreme_shapes_are_cheap(shape):
 def test_huge_but_legal_pictures_work():
     huge = encoded(Image.new("L", (5000, 8000), 77), compress_level=1)
     assert (decode(huge) == 77).all()
-
-
-def bomb(width, height):
-    """A PNG whose header promises more than its few bytes hold."""
-
-    def chunk(kind, body):
-        crc = zlib.crc32(kind + body).to_bytes(4)
-        return len(body).to_bytes(4) + kind + body + crc
-
-    header = width.to_bytes(4) + height.to_bytes(4) + bytes([8, 2, 0, 0, 0])
-    data = chunk(b"IDAT", zlib.compress(bytes(100)))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + data + chunk(b"IEND", b"")
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
