@@ -1,12 +1,17 @@
+import csv
 import dataclasses
 import importlib.resources
 import json
 import sys
 
+import jax
+import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from jfusion import config as schema
-from jfusion.data import dataset
+from jfusion.data import dataset, pipeline
 from jfusion.data.builders import mm_imdb
 from jfusion.data.image import ImageInput
 from jfusion.data.problems import DataError
@@ -55,6 +60,37 @@ def test_a_table_is_loaded_with_its_own_labels_and_words(folder):
         assert split.inputs["poster"]["pixels"].shape == (12, 16, 16, 3)
         assert split.truncated == {"plot": 0}
         assert {split.source[row]["split"] for row in split.keep.tolist()} == {name}
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl", "tsv"])
+def test_other_kinds_of_files_give_the_same(folder, kind):
+    write(folder / "movies.csv", ["fine", "no plot", "no labels"] * 3, thirds)
+    path = folder / f"movies.{kind}"
+    with open(folder / "movies.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if kind == "tsv":
+        with open(path, "w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0], delimiter="\t")
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        for row in rows:
+            row["genres"] = [] if row["genres"] == "[]" else row["genres"].split("|")
+            row["plot"] = row["plot"] or None
+            if kind == "parquet":  # pictures within the file, as on the Hugging Face hub
+                content = (folder / row["poster"]).read_bytes()
+                row["poster"] = {"bytes": content, "path": row["poster"]}
+        if kind == "parquet":
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+        else:
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    expected = dataset.load(experiment(folder, split_column="split"), {})
+    made = dataset.load(experiment(path=str(path), split_column="split"), {})
+    assert made.labels == expected.labels
+    for name, split in made.splits.items():
+        ours = next(iter(pipeline.batches(split, 4, shuffle=False)))
+        theirs = next(iter(pipeline.batches(expected.splits[name], 4, shuffle=False)))
+        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
 def test_another_division_of_the_rows_finds_them_in_the_cache(folder, monkeypatch):
