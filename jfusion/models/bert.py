@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 
 from jfusion.models.encoded import Encoded
 from jfusion.models.layers import Common, Embed, LayerNorm, Linear, dropout_key
+from jfusion.ops.activations import gelu
 from jfusion.ops.attention import attention
 
 
@@ -92,7 +93,7 @@ class DistilBertFFN(nnx.Module):
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
         """[B, N, D] -> [B, N, D]."""
-        x = self.lin2(jax.nn.gelu(self.lin1(x), approximate=False))
+        x = self.lin2(gelu(self.lin1(x)))
         return self.dropout(x, rngs=rngs)
 
 
@@ -252,7 +253,7 @@ class BertIntermediate(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, N, D] -> [B, N, I]."""
-        return jax.nn.gelu(self.dense(x), approximate=False)
+        return gelu(self.dense(x))
 
 
 class BertLayer(nnx.Module):

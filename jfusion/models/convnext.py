@@ -17,6 +17,7 @@ from jax.typing import DTypeLike
 
 from jfusion.models.encoded import Encoded
 from jfusion.models.layers import INIT, Common, LayerNorm, Linear
+from jfusion.ops.activations import gelu
 from jfusion.ops.depthwise import depthwise_conv2d
 from jfusion.ops.linear import linear
 
@@ -99,7 +100,7 @@ class Layer(nnx.Module):
     def __call__(self, x: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
         """[B, H, W, C] -> [B, H, W, C]."""
         y = self.layernorm(self.dwconv(x))
-        y = self.pwconv2(jax.nn.gelu(self.pwconv1(y), approximate=False))
+        y = self.pwconv2(gelu(self.pwconv1(y)))
         if self.layer_scale_parameter is not None:
             y = y * self.layer_scale_parameter[...].astype(y.dtype)[None, None, None, :]
         return x + self.drop_path(y, rngs=rngs)

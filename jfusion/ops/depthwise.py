@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jfusion.ops.fence import fence
+
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 
@@ -76,7 +78,7 @@ def _sum_over_taps(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padd
         seen = lax.slice(x, (0, i, j, 0), (B, *stop, C), (1, *strides, 1))
         term = seen * kernel[i, j].reshape(1, 1, 1, C)
         total = term if total is None else total + term
-    return _fence(total).astype(dtype)
+    return fence(total).astype(dtype)
 
 
 def _input_gradient(x, kernel, grad, strides, padding):
@@ -123,17 +125,7 @@ def _kernel_gradient(x, kernel, grad, strides, padding):
         return total
 
     total = lax.fori_loop(0, down * across, add_block, jnp.zeros((B, kh, kw, C), jnp.float32))
-    return _fence(total).sum(axis=0).astype(kernel.dtype)
-
-
-def _fence(total: jax.Array) -> jax.Array:
-    """Keeps XLA:CPU from dividing the loop that computes `total` (float32); changes no value.
-
-    A reduction or product that reads `total` becomes a call of a library, which also takes over the
-    sums and products before it that it knows, and has every slice and broadcast that these read
-    written to memory. It does not know this operation. (An `optimization_barrier` is gone by then.)
-    """
-    return lax.reduce_precision(total, exponent_bits=8, mantissa_bits=23)
+    return fence(total).sum(axis=0).astype(kernel.dtype)
 
 
 def _even_blocks(size: int, largest: int) -> int:
