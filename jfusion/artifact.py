@@ -19,13 +19,15 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from jfusion.data.dataset import InputReader, input_from_spec
+from jfusion.data.dataset import input_from_spec
+from jfusion.data.split import InputReader
+from jfusion.errors import UserError
 
 FORMAT = 1
 PACKAGES = ("jfusion", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
-class ArtifactError(ValueError):
+class ArtifactError(UserError):
     """A model folder that cannot be used."""
 
 
@@ -36,7 +38,7 @@ class Artifact:
     Attributes:
         spec: The model's description, see `models.multimodal.build`.
         inputs: What turns the cells of each modality into arrays.
-        targets: By head: `kind`, `column`, `labels`, `delimiter`, `threshold`.
+        targets: By head, its config section with the `labels`, and `pos_weight`.
         precision: Compute type of the evaluation that chose the model.
         batch_size: Its batch size; the same size gives the same bits.
         origin: The config's name, its `data` section and seed, and the versions it was made with.
@@ -91,7 +93,9 @@ def write(folder: Path, artifact: Artifact) -> None:
         "files": files,
     }
     (temporary / "model.json").write_text(json.dumps(description, indent=2) + "\n")
-    temporary.chmod(0o755)
+    temporary.chmod(0o755)  # a temporary folder is for its owner only
+    for path in temporary.iterdir():
+        path.chmod(0o644)
     if folder.exists():
         shutil.rmtree(folder)
     os.rename(temporary, folder)

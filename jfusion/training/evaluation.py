@@ -89,9 +89,10 @@ def score(
     Returns:
         `loss`, and the metrics of each head; with several heads `<head>/<metric>`.
     """
-    values = {
-        "loss": float(sum(weights[n] * x.mean(dtype=np.float64) for n, x in outputs.losses.items()))
-    }
+    each = {name: float(x.mean(dtype=np.float64)) for name, x in outputs.losses.items()}
+    values: Scores = {"loss": sum(weights[name] * loss for name, loss in each.items())}
+    if len(each) > 1:
+        values |= {f"{name}/loss": loss for name, loss in each.items()}
     for name, threshold in thresholds.items():
         scores = metrics.multilabel(
             outputs.probabilities(name), targets[name][outputs.rows], threshold

@@ -50,7 +50,7 @@ class Run:
         dataset: The splits.
         folders: Pretrained weights by modality.
         network: The model as functions.
-        losses: Weight and per-row loss of each target.
+        pos_weights: Factor on the positives of each label, by target; None weighs nothing.
     """
 
     config: Config
@@ -58,7 +58,15 @@ class Run:
     dataset: data.Dataset
     folders: Mapping[str, Path]
     network: Network
-    losses: Mapping[str, tuple[float, losses.LossFn]]
+    pos_weights: Mapping[str, list[float] | None]
+
+    @functools.cached_property
+    def losses(self) -> dict[str, tuple[float, losses.LossFn]]:
+        """Weight and per-row loss of each target."""
+        return {
+            name: (target.weight, losses.build(target, self.pos_weights[name]))
+            for name, target in self.config.targets.items()
+        }
 
     @property
     def key(self) -> jax.Array:
@@ -138,13 +146,8 @@ class Run:
         """The model of a state, as it is kept in `model/`."""
         config = self.config
         targets = {
-            name: {
-                "kind": target.kind,
-                "column": target.column,
-                "delimiter": target.delimiter,
-                "labels": list(self.dataset.labels[name]),
-                "threshold": target.threshold,
-            }
+            name: asdict(target)
+            | {"labels": list(self.dataset.labels[name]), "pos_weight": self.pos_weights[name]}
             for name, target in config.targets.items()
         }
         return artifact.Artifact(
@@ -183,12 +186,13 @@ def prepare(config: Config) -> Run:
     dataset = data.load(config, folders)
     spec = assemble.model_spec(config, dataset, folders)
     network = Network(spec, assemble.DTYPES[train.precision])
-    split = dataset.splits["train"]
-    loss_fns = {}
-    for name, target in config.targets.items():
-        targets = split.targets[name][split.keep]
-        pos_weight = losses.positive_weights(targets) if target.pos_weight else None
-        loss_fns[name] = (target.weight, losses.build(target, pos_weight))
-    run = Run(config, mesh, dataset, folders, network, loss_fns)
+    train_split = dataset.splits["train"]
+    pos_weights = {
+        name: losses.positive_weights(train_split.targets[name][train_split.keep]).tolist()
+        if target.pos_weight
+        else None
+        for name, target in config.targets.items()
+    }
+    run = Run(config, mesh, dataset, folders, network, pos_weights)
     _ = run.plans  # checked now
     return run

@@ -48,7 +48,8 @@ def make_train_step(
 
     Returns:
         `(state, batch, key) -> (state, scalars)`, where `key` is the run's key and the scalars are
-        `loss`, `loss/<target>`, `gradient_norm`, and with float16 `loss_scale`.
+        `loss`, `gradient_norm`, with several targets `loss/<target>`, and with float16
+        `loss_scale`.
     """
 
     def loss_fn(params, frozen, stats, part, key, rows, scale):
@@ -96,7 +97,8 @@ def make_train_step(
         updates, adam = tx.update(grads, opt_state["adam"], state.params)
         params = optax.apply_updates(state.params, updates)
         scalars = {"loss": total, "gradient_norm": norm}
-        scalars |= {f"loss/{name}": value for name, value in each.items()}
+        if len(each) > 1:
+            scalars |= {f"loss/{name}": value for name, value in each.items()}
         if opt_state["scale"]:
             # An overflow skips the update, as if the batch had not been.
             finite = jnp.isfinite(norm)
