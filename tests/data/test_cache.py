@@ -2,6 +2,7 @@ import io
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 import warnings
@@ -183,6 +184,18 @@ def test_a_slower_writer_reads_the_entry_of_the_faster(tmp_path):
             return super().encode(cells, root)
 
     check(cache.materialize(rows(), Overtaken(), tmp_path))
+    assert len(entries(tmp_path)) == 1
+
+
+def test_another_process_may_be_first_by_a_hair(tmp_path, monkeypatch):
+    rename = os.rename
+
+    def overtaken(source, target):
+        shutil.copytree(source, target)
+        rename(source, target)
+
+    monkeypatch.setattr(cache.os, "rename", overtaken)
+    check(cache.materialize(rows(), Numbers(), tmp_path))
     assert len(entries(tmp_path)) == 1
 
 

@@ -108,6 +108,19 @@ def test_another_division_of_the_rows_finds_them_in_the_cache(folder, monkeypatc
     assert {name: len(part) for name, part in rows[0].items()} == {"train": 14, "val": 3, "test": 3}
 
 
+def test_words_are_those_of_the_training_split_as_it_is(folder):
+    def vocab(train, test):
+        cells = [("id", "plot", "poster", "genres", "split")]
+        for name, plot in {"train": train, "val": "word", "test": test}.items():
+            cells.append((name, plot, "good.png", "Drama", name))
+        (folder / "movies.csv").write_text("".join(",".join(row) + "\n" for row in cells))
+        loaded = dataset.load(experiment(folder, split_column="split"), {})
+        return loaded.inputs["plot"].vocab_size
+
+    assert vocab("one two", "three") == 4 + 2
+    assert vocab("one two three", "four five six seven") == 4 + 3
+
+
 def test_texts_that_take_part_and_were_cut_are_counted(folder):
     write(folder / "movies.csv", ["fine"] * 4 + ["zero bytes", "no plot"], thirds)
     config = experiment(folder, text={"max_tokens": 3}, split_column="split", on_error="skip")

@@ -1,4 +1,5 @@
 import importlib.resources
+import json
 import os
 import subprocess
 import sys
@@ -86,6 +87,8 @@ def test_a_saved_input_is_the_same_input(kind, tmp_path, request):
         folder = request.getfixturevalue("pretrained")
         made = TextInput("plot", Vocabulary.load(folder), max_tokens=9)
     made.save(tmp_path, "plot")
+    saved = json.loads((tmp_path / "tokenizer-plot.json").read_text())
+    assert saved["truncation"] is saved["padding"] is None  # ours alone counts
     again = TextInput.from_spec(made.spec(), tmp_path, "plot")
     assert again.spec() == made.spec()
     for key, array in made.encode(TEXTS).arrays.items():
