@@ -32,14 +32,15 @@ class Encoder:
     Attributes:
         network: Which architecture.
         weights: Pretrained weights: a local folder or a Hugging Face id; empty trains from scratch.
-        revision: The hub revision (commit, tag or branch) of `weights`.
+        revision: The hub revision (commit, tag or branch) of `weights`; empty takes the commit that
+            jfusion pins for well-known ids, `main` for others.
         sizes: Constructor numbers of the network, by the reference's names. Without `weights` they
             define it; with `weights` they may change only what has no parameters (dropout rates).
     """
 
     network: Literal["distilbert", "bert", "convnext"]
     weights: str = ""
-    revision: str = "main"
+    revision: str = ""
     sizes: dict[str, Any] = field(default_factory=dict)
 
 

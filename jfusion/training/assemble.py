@@ -14,14 +14,13 @@ from jfusion.training.state import Network
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
 
 def find_pretrained(config: Config) -> dict[str, Path]:
     """The folder of pretrained weights of each modality that names any."""
     return {
-        name: hub.find(part.encoder.weights, part.encoder.revision)
+        name: hub.find(
+            part.encoder.weights, part.encoder.revision, key=f"inputs.{name}.encoder.weights"
+        )
         for name, part in config.inputs.items()
         if part.encoder.weights
     }
@@ -81,12 +80,18 @@ def _encoder_spec(
             f"{key}.encoder.network: {kind!r}, but {part.encoder.weights!r} holds "
             f"{described.network!r}"
         )
+    for size in part.encoder.sizes:
+        if size not in networks.DEFAULTS[kind]:
+            known = ", ".join(networks.DEFAULTS[kind])
+            raise ConfigError(
+                f"{key}.encoder.sizes.{size}: no such number of {kind}; known: {known}"
+            )
     sizes = {**(described.sizes if described is not None else {}), **part.encoder.sizes}
     spec: dict[str, Any] = {"network": kind, "sizes": sizes}
     if isinstance(part, Image):
         spec["pixels"] = {
-            "mean": list(part.mean or getattr(described, "mean", None) or IMAGENET_MEAN),
-            "std": list(part.std or getattr(described, "std", None) or IMAGENET_STD),
+            "mean": list(part.mean or getattr(described, "mean", None) or networks.IMAGENET_MEAN),
+            "std": list(part.std or getattr(described, "std", None) or networks.IMAGENET_STD),
             "flip": part.flip,
         }
         return spec
