@@ -66,19 +66,25 @@ _shifted.defvjp(_forward, _backward)
 
 
 def _sum_over_taps(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> jax.Array:
-    """The convolution as one product per tap of the kernel; XLA makes one loop of them."""
+    """The convolution as one product per tap of the kernel; XLA makes one loop of them.
+
+    Picture by picture: what a loop yields is stored. The bare sum would be computed again in each
+    of the places that read it, up to seven times in a block of ConvNeXt.
+    """
     kh, kw, C = kernel.shape
-    dtype = x.dtype
-    x = _pad(x, padding).astype(jnp.float32)
-    B, H, W, _ = x.shape
-    height, width = (H - kh) // strides[0] + 1, (W - kw) // strides[1] + 1
-    total = None
-    for i, j in itertools.product(range(kh), range(kw)):
-        stop = (i + (height - 1) * strides[0] + 1, j + (width - 1) * strides[1] + 1)
-        seen = lax.slice(x, (0, i, j, 0), (B, *stop, C), (1, *strides, 1))
-        term = seen * kernel[i, j].reshape(1, 1, 1, C)
-        total = term if total is None else total + term
-    return fence(total).astype(dtype)
+
+    def of_one(x: jax.Array) -> jax.Array:
+        x = _pad(x[None], padding).astype(jnp.float32)
+        _, H, W, _ = x.shape
+        height, width = (H - kh) // strides[0] + 1, (W - kw) // strides[1] + 1
+        total = jnp.zeros((), jnp.float32)
+        for i, j in itertools.product(range(kh), range(kw)):
+            stop = (i + (height - 1) * strides[0] + 1, j + (width - 1) * strides[1] + 1)
+            seen = lax.slice(x, (0, i, j, 0), (1, *stop, C), (1, *strides, 1))
+            total += seen * kernel[i, j].reshape(1, 1, 1, C)
+        return total[0]
+
+    return lax.map(of_one, x).astype(x.dtype)
 
 
 def _input_gradient(x, kernel, grad, strides, padding):
