@@ -27,8 +27,8 @@ LAYERS = (
     },
     {"artifact", "training.steps", "training.evaluation", "training.assemble"},
     {"training.run"},
-    {"training.report"},
-    {"training.loop"},
+    {"training.report", "inference"},
+    {"training.loop", "predictions"},
     {"main", "evaluate", "predict", "prepare"},  # the commands
 )
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
