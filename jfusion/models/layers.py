@@ -120,6 +120,11 @@ def dropout_key(dropout: nnx.Dropout, rngs: nnx.Rngs | None) -> jax.Array | None
     """The key for an operation that drops by itself, at `dropout`'s rate; None: nothing drops."""
     if dropout.rate == 0 or dropout.deterministic:
         return None
+    return next_key(rngs)
+
+
+def next_key(rngs: nnx.Rngs | None) -> jax.Array:
+    """The next key of the `dropout` stream, for whatever is random in training."""
     if rngs is None:
-        raise ValueError("dropout is active, so the call needs rngs=nnx.Rngs(dropout=key)")
+        raise ValueError("training draws at random, so the call needs rngs=nnx.Rngs(dropout=key)")
     return rngs.dropout()

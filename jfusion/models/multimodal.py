@@ -11,7 +11,7 @@ from jfusion.models.bert import Bert, DistilBert
 from jfusion.models.convnext import ConvNeXt
 from jfusion.models.encoded import Encoded
 from jfusion.models.fusion import Concat
-from jfusion.models.layers import FAN_IN_INIT, Linear
+from jfusion.models.layers import FAN_IN_INIT, Linear, next_key
 from jfusion.models.pixels import Pixels
 
 NETWORKS = {"bert": Bert, "convnext": ConvNeXt, "distilbert": DistilBert}
@@ -85,17 +85,17 @@ class Multimodal(nnx.Module):
             Float32 logits `[B, C]` by head.
         """
         if self.modality_dropout and not self.deterministic:
-            present = hide_modalities(rngs.dropout(), present, self.modality_dropout)
+            present = hide_modalities(next_key(rngs), present, self.modality_dropout)
         encoded = {
             name: self._encode(name, inputs[name], present[name], rngs)
             for name in sorted(self.encoders)
         }
         joint = self.fusion(encoded, present, rngs=rngs)  # [B, F]
-        return {name: head(joint).astype(jnp.float32) for name, head in self.heads.items()}
+        return {name: self.heads[name](joint).astype(jnp.float32) for name in sorted(self.heads)}
 
     def _encode(self, name, arrays, present, rngs) -> Encoded:
         arrays = jax.tree.map(lambda x: jnp.where(_like(present, x), x, 0), dict(arrays))
-        if name in self.pixels:
+        if name in tuple(self.pixels):  # `in` alone would also find the methods of nnx.Dict
             arrays = {"pixels": self.pixels[name](arrays["pixels"], rngs=rngs)}
         tokens, mask, pooled = self.encoders[name](arrays, rngs=rngs)
         missing = self.missing[name][...].astype(pooled.dtype)

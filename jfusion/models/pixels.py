@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jfusion.models.layers import next_key
+
 
 class Pixels(nnx.Module):
     """Flips pictures at random (training only) and normalises them.
@@ -40,7 +42,7 @@ class Pixels(nnx.Module):
     def __call__(self, pixels: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Prepares `pixels`, uint8 `[B, H, W, 3]`; returns `[B, H, W, 3]` of `dtype`."""
         if self.flip and not self.deterministic:
-            flipped = jax.random.bernoulli(rngs.dropout(), self.flip, (pixels.shape[0], 1, 1, 1))
+            flipped = jax.random.bernoulli(next_key(rngs), self.flip, (pixels.shape[0], 1, 1, 1))
             pixels = jnp.where(flipped, pixels[:, :, ::-1], pixels)
         scale = 1 / (255 * jnp.array(self.std, jnp.float32))
         shift = jnp.array(self.mean, jnp.float32) / jnp.array(self.std, jnp.float32)
