@@ -4,9 +4,12 @@ B batch, T queries, S keys, N heads, H width of a head.
 """
 
 import math
+import re
 
 import jax
 import jax.numpy as jnp
+
+from jfusion.ops.dropout import keep_mask
 
 
 def attention(
@@ -32,21 +35,28 @@ def attention(
     Returns:
         [B, T, N, H], of the dtype of `q`.
     """
+    if lengths is not None:
+        lengths = jnp.maximum(lengths, 1)
+    drops = dropout_rate > 0 and dropout_key is not None
+    if _cudnn_serves(q) and not drops:
+        # By length: given a mask, cuDNN's backward pass computes a gradient of it.
+        return jax.nn.dot_product_attention(
+            q, k, v, key_value_seq_lengths=lengths, implementation="cudnn"
+        )
     B, T, N, H = q.shape
     S = k.shape[1]
     # Heads merged into the batch: two plain batched products, which every backend has fast.
-    q, k, v = (_heads_first(a) for a in (q, k, v))
+    q, k, v = (_heads_first(a) for a in (q / math.sqrt(H), k, v))
     scores = jnp.einsum("bth,bsh->bts", q, k, preferred_element_type=jnp.float32)
-    scores = scores / math.sqrt(H)
     if lengths is not None:
-        valid = jnp.arange(S)[None, :] < jnp.maximum(lengths, 1)[:, None]  # [B, S]
+        valid = jnp.arange(S)[None, :] < lengths[:, None]  # [B, S]
         valid = jnp.repeat(valid, N, axis=0)[:, None, :]
         scores = jnp.where(valid, scores, jnp.finfo(scores.dtype).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    if dropout_rate > 0 and dropout_key is not None:
-        keep = jax.random.bernoulli(dropout_key, 1 - dropout_rate, weights.shape)
+    weights = jax.nn.softmax(scores, axis=-1)
+    if drops:
+        keep = keep_mask(dropout_key, dropout_rate, weights.shape)
         weights = jnp.where(keep, weights / (1 - dropout_rate), 0)
-    out = jnp.einsum("bts,bsh->bth", weights, v)
+    out = jnp.einsum("bts,bsh->bth", weights.astype(v.dtype), v)
     return out.reshape(B, N, T, H).transpose(0, 2, 1, 3)
 
 
@@ -54,3 +64,11 @@ def _heads_first(x: jax.Array) -> jax.Array:
     """[B, T, N, H] -> [B * N, T, H]."""
     B, T, N, H = x.shape
     return x.transpose(0, 2, 1, 3).reshape(B * N, T, H)
+
+
+def _cudnn_serves(q: jax.Array) -> bool:
+    """Whether cuDNN's flash attention takes such queries: half precision, from Ampere cards on."""
+    if jax.default_backend() != "gpu" or q.dtype not in (jnp.bfloat16, jnp.float16):
+        return False
+    capability = re.fullmatch(r"(\d+)\.\d+", str(jax.devices()[0].compute_capability))
+    return capability is not None and int(capability[1]) >= 8 and q.shape[3] in range(8, 129, 8)

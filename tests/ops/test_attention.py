@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jfusion.ops import attention as module
 from jfusion.ops.attention import attention
 
 
@@ -97,3 +98,40 @@ def test_dropout_keeps_the_expectation_and_follows_the_key():
     np.testing.assert_allclose(mean, naive(q, k, v, lengths), atol=0.05)
     no_key = attention(q, k, v, lengths, dropout_rate=0.3)
     np.testing.assert_array_equal(no_key, attention(q, k, v, lengths))
+
+
+class Card:
+    """A GPU, as far as the choice of the implementation looks at it."""
+
+    def __init__(self, capability):
+        self.compute_capability = capability
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "width", "rate", "fused"),
+    [
+        ("9.0", jnp.bfloat16, 64, 0.0, True),
+        ("8.0", jnp.float16, 64, 0.0, True),
+        ("7.5", jnp.float16, 64, 0.0, False),
+        ("gfx942", jnp.bfloat16, 64, 0.0, False),
+        ("9.0", jnp.float32, 64, 0.0, False),
+        ("9.0", jnp.bfloat16, 60, 0.0, False),
+        ("9.0", jnp.bfloat16, 64, 0.1, False),
+    ],
+)
+def test_cudnn_serves_half_precision_without_dropout(
+    capability, dtype, width, rate, fused, monkeypatch
+):
+    calls = []
+
+    def stand_in(q, k, v, *, key_value_seq_lengths, implementation):
+        calls.append((key_value_seq_lengths.tolist(), implementation))
+        return q
+
+    monkeypatch.setattr(module.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(module.jax, "devices", lambda: [Card(capability)])
+    monkeypatch.setattr(module.jax.nn, "dot_product_attention", stand_in)
+    q, k, v = draw(width=width, dtype=dtype)
+    lengths = jnp.asarray([7, 0, 4], jnp.int32)
+    attention(q, k, v, lengths, dropout_rate=rate, dropout_key=jax.random.key(0))
+    assert calls == ([([7, 1, 4], "cudnn")] if fused else [])
