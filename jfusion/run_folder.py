@@ -1,25 +1,48 @@
 """The folder of a run: made new, resumed, or refused."""
 
+import contextlib
+import errno
+import fcntl
 import json
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jfusion.config import Config, ConfigError, to_dict
 
+CONFIG_FILE = "config.json"
+SUMMARY_FILE = "summary.json"
 
-@dataclass(frozen=True)
+
 class RunFolder:
-    """Where a run writes.
+    """Where a run writes. As long as it is open, no other process gets the same folder.
+
+    Args:
+        path: The folder.
+        lock: The file descriptor that holds the lock.
+        summary: See below.
 
     Attributes:
         path: The folder.
         summary: What a finished run left in `summary.json`; None for a new or unfinished one.
     """
 
-    path: Path
-    summary: dict[str, Any] | None
+    def __init__(self, path: Path, lock: int, summary: dict[str, Any] | None):
+        self.path, self.summary = path, summary
+        self._lock: int | None = lock
+
+    def close(self) -> None:
+        """Lets another process have the folder; the end of the process does, too."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
 
 
 def open_run(workdir: str, config: Config) -> RunFolder:
@@ -33,30 +56,21 @@ def open_run(workdir: str, config: Config) -> RunFolder:
         The folder, with `config.json` written.
 
     Raises:
-        ConfigError: It holds a run of another config, or something that is no run.
+        ConfigError: It holds a run of another config, or something that is no run, or another
+            process is at work in it, or it cannot be written.
     """
-    path = Path(workdir) if workdir else _new(config.name.replace(":", "-"))
-    values = json.loads(json.dumps(to_dict(config)))
-    recorded = path / "config.json"
-    if recorded.exists():
-        changes = _differences(json.loads(recorded.read_text()), values)
-        if changes:
-            raise ConfigError(
-                f"--workdir: {path} holds a run of another config; choose another folder, or undo:"
-                + "".join(f"\n  {change}" for change in changes)
-            )
-    elif path.is_dir() and any(path.iterdir()):
-        raise ConfigError(f"--workdir: {path} holds files but no run; choose another folder")
-    path.mkdir(parents=True, exist_ok=True)
-    write_json(recorded, values)
-    finished = path / "summary.json"
-    return RunFolder(path, json.loads(finished.read_text()) if finished.exists() else None)
+    try:
+        path = Path(workdir) if workdir else _new(config.name.replace(":", "-"))
+        path.mkdir(parents=True, exist_ok=True)
+        return _open(path, json.loads(json.dumps(to_dict(config))))
+    except OSError as error:
+        raise ConfigError(f"--workdir: {error.filename}: {error.strerror}") from None
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Writes a JSON file that is never seen half-written."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
+    temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     temporary.replace(path)
 
 
@@ -72,11 +86,67 @@ def _new(name: str) -> Path:
             return path
 
 
+def _open(path: Path, values: dict[str, Any]) -> RunFolder:
+    with contextlib.ExitStack() as undo:
+        lock = _lock(path)
+        undo.callback(os.close, lock)
+        _require_same(path, values)
+        summary = _read(path / SUMMARY_FILE)
+        if summary is None:
+            write_json(path / CONFIG_FILE, values)
+        undo.pop_all()
+        return RunFolder(path, lock, summary)
+
+
+def _lock(path: Path) -> int:
+    """Locks a folder until the descriptor is closed, which the end of a process does."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # Some network file systems have no locks; then nothing guards the folder.
+        if error.errno == errno.EWOULDBLOCK:
+            os.close(descriptor)
+            raise ConfigError(f"--workdir: another process is at work in {path}") from None
+    return descriptor
+
+
+def _require_same(path: Path, values: Mapping[str, Any]) -> None:
+    """Raises unless the folder is empty, or that of a run of the same config."""
+    # Hidden files are no work of anybody's: what a killed start left, or a file manager's.
+    names = {entry.name for entry in path.iterdir() if not entry.name.startswith(".")}
+    if not names or names == {CONFIG_FILE}:
+        return  # a run that failed before it began may go on with a mended config
+    recorded = _read(path / CONFIG_FILE)
+    if recorded is None:
+        raise ConfigError(f"--workdir: {path} holds files but no run; choose another folder")
+    changes = _differences(recorded, values)
+    if changes:
+        raise ConfigError(
+            f"--workdir: {path} holds a run of another config; choose another folder, or undo:"
+            + "".join(f"\n  {change}" for change in changes)
+        )
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ConfigError(
+            f"--workdir: {path} is damaged ({error}); choose another folder"
+        ) from None
+
+
 def _differences(old: Any, new: Any, key: str = "config") -> list[str]:
+    """One line per value that differs, by its key."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        return [
-            line
-            for name in sorted({*old, *new})
-            for line in _differences(old.get(name), new.get(name), f"{key}.{name}")
-        ]
-    return [] if old == new else [f"{key}: {old!r} there, {new!r} now"]
+        pairs = [(name, old.get(name), new.get(name)) for name in sorted({*old, *new})]
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = list(zip(range(len(old)), old, new, strict=True))
+    else:
+        return [] if old == new else [f"{key}: {old!r} there, {new!r} now"]
+    return [
+        line for name, one, other in pairs for line in _differences(one, other, f"{key}.{name}")
+    ]
