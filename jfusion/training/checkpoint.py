@@ -1,5 +1,7 @@
 """Checkpoints of a run: state, data position and progress, restored to the same bits."""
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,7 +12,11 @@ import grain
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
+from jfusion.errors import UserError
 from jfusion.training.state import State
+
+# Digests of a checkpoint's files, beside them. Orbax alone would not notice a changed byte.
+_DIGESTS = "digests.json"
 
 
 @dataclass
@@ -37,11 +43,16 @@ class Progress:
     stale: int = 0
     seconds: float = 0.0
 
+    def without_best(self) -> "Progress":
+        """The same as if there had been no evaluation."""
+        return Progress(self.phase, self.phase_start, seconds=self.seconds)
+
 
 class Checkpoints:
     """The checkpoints in one folder: the newest few and the best.
 
-    Saving is asynchronous: `save` returns once the arrays are copied to host memory.
+    Saving is asynchronous: `save` returns once the arrays are copied to host memory. A checkpoint
+    appears under its name only when it is whole, and older ones go only after that.
 
     Args:
         folder: Where they lie, one sub-folder per step.
@@ -50,12 +61,16 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: int, report: Callable[[str], None] = print):
-        self._folder, self._report = folder, report
+        self._folder, self._report = folder.absolute(), report
         self._policy = _NewestAndBest(keep)
+        self._saving = -1
         self._manager = self._open()
 
     def save(self, step: int, state: State, data: Any, progress: Progress) -> None:
-        """Saves a checkpoint; one of the same step is replaced.
+        """Saves a checkpoint, unless there is one of this step.
+
+        Whoever comes to the same step twice, because it resumed there, has the same state. So
+        nothing is ever replaced, and a kill at any moment leaves what was there.
 
         Args:
             step: The state's step.
@@ -64,8 +79,10 @@ class Checkpoints:
             progress: Where the run stands.
         """
         self._policy.best = progress.best_step
+        self._manager.wait_until_finished()
         if step in self._manager.all_steps():
-            self._manager.delete(step)
+            return
+        self._saving = step
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -88,17 +105,28 @@ class Checkpoints:
 
         Returns:
             State, positioned data iterator and progress; None if there is no whole checkpoint.
+
+        Raises:
+            UserError: A checkpoint is whole but not of this program, on these devices.
         """
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            # Damage shows as any of the storage layers' own errors.
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            damage = self._damage(step)
+            if damage:
+                self._set_aside(step, damage)
+                continue
             try:
                 progress = self._progress(step)
                 state, data = self._restore(step, abstract(progress), make_data(progress))
-            except Exception as error:
-                self._set_aside(step, error)
-                continue
-            self._policy.best = progress.best_step
-            return state, data, progress
+            except Exception as error:  # any of the storage layers' own
+                raise UserError(
+                    f"checkpoint {self._folder / str(step)} is whole but cannot be restored "
+                    f"({_first_line(error)}); resume with the version, hosts and devices that "
+                    "wrote it, or begin anew with another --workdir"
+                ) from error
+            return state, data, self._require_best(step, progress)
+        if steps:
+            self._report("no checkpoint is whole; the run begins anew")
         return None
 
     def restore_state(self, step: int, abstract: State) -> State:
@@ -115,8 +143,64 @@ class Checkpoints:
         self._manager.close()
 
     def _open(self) -> ocp.CheckpointManager:
-        options = ocp.CheckpointManagerOptions(preservation_policy=self._policy)
-        return ocp.CheckpointManager(self._folder.absolute(), options=options)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self._policy,
+            cleanup_tmp_directories=True,  # what a killed save left
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_digests),
+        )
+        return ocp.CheckpointManager(self._folder, options=options)
+
+    def _write_digests(self) -> None:
+        """Called by Orbax in the background when all files of a checkpoint are written."""
+        final = self._folder / str(self._saving)
+        hidden = final.with_name(
+            f"{final.name}{ocp.path.step.TMP_DIR_SUFFIX}"
+        )  # until it is committed
+        folder = hidden if hidden.is_dir() else final
+        digests = json.dumps({name: _digest(folder / name) for name in _files(folder)})
+        temporary = folder / f".{_DIGESTS}"
+        temporary.write_text(digests)
+        temporary.replace(folder / _DIGESTS)
+
+    def _damage(self, step: int) -> str:
+        """What is wrong with the files of a checkpoint; empty if they are whole."""
+        folder = self._folder / str(step)
+        try:
+            digests = json.loads((folder / _DIGESTS).read_text())
+            lost = [name for name in digests if not (folder / name).is_file()]
+            if lost:
+                return f"{lost[0]} is missing"
+            changed = [name for name in digests if _digest(folder / name) != digests[name]]
+            return f"{changed[0]} is not as it was written" if changed else ""
+        except FileNotFoundError:
+            return f"{_DIGESTS} is missing"
+        except (OSError, ValueError, TypeError) as error:
+            return _first_line(error)
+
+    def _set_aside(self, step: int, damage: str) -> None:
+        aside = self._folder.parent / "damaged" / str(step)
+        self._report(f"checkpoint {step} is damaged ({damage}); moved to {aside}")
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.parent.mkdir(exist_ok=True)
+        self._manager.close()
+        shutil.move(self._folder / str(step), aside)
+        self._manager = self._open()
+
+    def _require_best(self, step: int, progress: Progress) -> Progress:
+        """Forgets the best step if its checkpoint is lost, so that the best is chosen anew."""
+        best = progress.best_step
+        if best not in (-1, step):
+            damage = self._damage(best)
+            if damage:
+                if (self._folder / str(best)).is_dir():
+                    self._set_aside(best, damage)
+                self._report(
+                    f"the best checkpoint so far, {best}, is lost: from step {step} on the best is "
+                    "chosen anew"
+                )
+                progress = progress.without_best()
+        self._policy.best = progress.best_step
+        return progress
 
     def _progress(self, step: int) -> Progress:
         args = ocp.args.Composite(progress=ocp.args.JsonRestore())
@@ -128,16 +212,6 @@ class Checkpoints:
         )
         return self._manager.restore(step, args=args)["state"], data
 
-    def _set_aside(self, step: int, error: Exception) -> None:
-        aside = self._folder.parent / "damaged" / str(step)
-        reason = str(error).strip().split("\n")[0][:200]
-        self._report(f"checkpoint {step} is damaged ({reason}); moved to {aside}")
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.parent.mkdir(exist_ok=True)
-        self._manager.close()
-        shutil.move(self._folder / str(step), aside)
-        self._manager = self._open()
-
 
 class _NewestAndBest(PreservationPolicy):
     def __init__(self, keep: int):
@@ -146,3 +220,18 @@ class _NewestAndBest(PreservationPolicy):
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
         old = len(checkpoints) - self.keep
         return [i >= old or info.step == self.best for i, info in enumerate(checkpoints)]
+
+
+def _files(folder: Path) -> list[str]:
+    """The files of a checkpoint's items; those of the checkpoint itself are written later."""
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(str(name) for name in files if len(name.parts) > 1)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, hashlib.blake2b).hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n")[0][:200]
