@@ -1,6 +1,7 @@
 """What the commands share: flags, exit codes, and the caches of compiled programs."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -10,7 +11,8 @@ from jfusion.errors import UserError
 
 # Exit codes, besides 0 and the 1 of an unexpected error.
 USAGE = 2  # a wrong config, path or data set; the message says which
-PREEMPTED = 75  # stopped by SIGTERM after saving; the same command resumes (EX_TEMPFAIL)
+PREEMPTED = 75  # stopped by SIGTERM; the same command resumes (EX_TEMPFAIL)
+INTERRUPTED = 130  # stopped by Ctrl-C; the same command resumes from the last checkpoint
 
 _overrides: list[str] = []
 
@@ -38,8 +40,36 @@ def run(main: Callable[[], int | None]) -> None:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return USAGE
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return INTERRUPTED
 
     app.run(call, flags_parser=_parse)
+
+
+class Termination:
+    """Takes SIGTERM as a request to stop.
+
+    As long as nobody has asked `requested`, there is nothing to save, and SIGTERM ends the process
+    at once.
+    """
+
+    def __init__(self):
+        self._requested = self._asked = False
+        signal.signal(signal.SIGTERM, self._receive)
+
+    def requested(self) -> bool:
+        """Whether SIGTERM came."""
+        self._asked = True
+        return self._requested
+
+    def _receive(self, signum: int, frame: object) -> None:
+        del frame
+        signal.signal(signum, signal.SIG_IGN)  # a second one must not disturb the saving
+        self._requested = True
+        if not self._asked:
+            print("stopped by SIGTERM before the first step", file=sys.stderr)
+            sys.exit(PREEMPTED)
 
 
 def cache_compiled_programs(folder: str | os.PathLike) -> None:

@@ -4,18 +4,21 @@
     python -m jfusion.main --config configs/genre_fusion.py:mm_imdb --workdir runs/imdb
     python -m jfusion.main --config configs/genre_fusion.py --config.train.batch_size=128
 
-Any value of `jfusion/config.py` can be set by --config.section.key=value. The same command with the
-same --workdir resumes an unfinished run.
+Any value of `jfusion/config.py` can be set by --config.section.key=value. An unfinished run is
+resumed by the same command with its --workdir.
 
-Exit codes: 0 done; 2 wrong config, path or data; 75 stopped by SIGTERM after saving (run the same
-command again to resume); 1 anything else.
+Exit codes: 0 done; 2 wrong config, path or data, or a loss that is not finite; 75 stopped by
+SIGTERM with everything saved, and 130 by Ctrl-C, where the steps since the last checkpoint are lost
+(the same command with the same --workdir resumes); 1 anything else.
 """
 
 import sys
+from pathlib import Path
 
 from absl import flags
 
 from jfusion import command, config_file, run_folder
+from jfusion.config import Config
 
 CONFIG = flags.DEFINE_string(
     "config",
@@ -31,22 +34,27 @@ WORKDIR = flags.DEFINE_string(
 def main() -> int:
     """Runs the command; returns its exit code."""
     config = config_file.load(CONFIG.value, command.config_overrides())
-    folder = run_folder.open_run(WORKDIR.value, config)
-    print(f"run folder: {folder.path}")
-    if folder.summary is not None:
-        print(f"this run is finished: see {folder.path}/summary.json")
-        return 0
+    with run_folder.open_run(WORKDIR.value, config) as folder:
+        print(f"run folder: {folder.path}", flush=True)
+        if folder.summary is not None:
+            print(f"this run is finished: see {folder.path}/summary.json")
+            return 0
+        return _train(config, folder.path)
+
+
+def _train(config: Config, folder: Path) -> int:
+    termination = command.Termination()
     # Only now what is heavy, so that a wrong config ends at once.
     from jfusion.data.cache import cache_root
     from jfusion.training import loop
 
     command.cache_compiled_programs(cache_root(config.data.cache_dir) / "xla")
     try:
-        loop.train(config, folder.path)
+        loop.train(config, folder, termination.requested)
     except loop.Preempted as stop:
-        print(f"{stop}; the same command with --workdir {folder.path} resumes", file=sys.stderr)
+        print(f"{stop}; the same command with --workdir {folder} resumes", file=sys.stderr)
         return command.PREEMPTED
-    print(f"run folder: {folder.path}")
+    print(f"run folder: {folder}")
     return 0
 
 

@@ -1,8 +1,9 @@
 """A training run from config to tested model, readable top to bottom."""
 
+import contextlib
 import dataclasses
-import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,27 @@ from jfusion.training.state import State
 
 
 class Preempted(Exception):
-    """The run was stopped by SIGTERM and has saved; the same command resumes it."""
+    """The run was asked to stop and has saved; the same command resumes it."""
 
 
-def train(config: Config, workdir: Path) -> dict[str, Any]:
+def train(
+    config: Config, workdir: Path, stop_requested: Callable[[], bool] = lambda: False
+) -> dict[str, Any]:
     """Trains a model, keeps the best, tests it, and writes the run folder.
 
     Args:
         config: The experiment.
         workdir: The run's folder; an unfinished run in it is resumed.
+        stop_requested: Asked after every batch; once it says yes, the run saves and stops.
 
     Returns:
         What `summary.json` holds.
 
     Raises:
-        Preempted: SIGTERM came; everything is saved.
-        UserError: The config, the data or the weights cannot be used.
+        Preempted: The run was stopped; everything is saved.
+        UserError: The config, the data or the weights cannot be used, or the loss is not finite.
     """
-    loop = Loop(config, workdir)
-    try:
+    with contextlib.closing(Loop(config, workdir, stop_requested)) as loop:
         state, batches = loop.resume_or_start()
 
         # Train phase by phase, each from the best model so far.
@@ -53,8 +56,6 @@ def train(config: Config, workdir: Path) -> dict[str, Any]:
         test = loop.evaluate(best, "test")
         artifact.write(workdir / "model", loop.run.artifact(best))
         return loop.finish(best, test)
-    finally:
-        loop.close()
 
 
 class Loop:
@@ -65,7 +66,7 @@ class Loop:
         progress: Where the run stands.
     """
 
-    def __init__(self, config: Config, workdir: Path):
+    def __init__(self, config: Config, workdir: Path, stop_requested: Callable[[], bool]):
         self._started = time.monotonic()
         self._config = config
         self._reporter = Reporter(config, workdir)
@@ -76,8 +77,7 @@ class Loop:
             workdir / "checkpoints", config.train.keep, self._reporter.message
         )
         self._meter = Meter(self.run.dataset.splits["train"].source.locate)
-        self._stop_requested = False
-        self._old_handler = signal.signal(signal.SIGTERM, self._request_stop)
+        self._stop_requested = stop_requested
 
     def resume_or_start(self) -> tuple[State, Any]:
         """The state and the training batches to go on with."""
@@ -91,6 +91,10 @@ class Loop:
 
     def train_phase(self, state: State, batches: Any) -> State:
         """Takes the steps of the current phase that are still to do, evaluating every epoch."""
+        with contextlib.closing(batches):
+            return self._train_phase(state, batches)
+
+    def _train_phase(self, state: State, batches: Any) -> State:
         config, progress = self._config, self.progress
         train_step, key = self.run.plans[progress.phase].train_step, self.run.key
         step, compiled = int(state.step), False
@@ -113,8 +117,9 @@ class Loop:
             if step % config.log.every == 0 or self._epoch_ended(step):
                 self._reporter.train(step, scalars, self._meter.lap(), self._rates(step))
 
-            if self._stop_requested:
-                self._save_and_leave(state, batches)
+            if self._stop_requested():
+                self._save(state, batches)
+                self._leave(step)
             every = config.train.checkpoint_every
             if every and step % every == 0 and not self._epoch_ended(step):
                 self._save(state, batches)
@@ -128,7 +133,7 @@ class Loop:
             state.stats,
             self._reporter.track(self.run, split),
             self.run.mesh,
-            self._leave_if_asked,
+            after_batch=lambda: self._stop_requested() and self._leave(step),
         )
         return self._reporter.evaluated(self.run, step, split, outputs)
 
@@ -158,17 +163,18 @@ class Loop:
 
     def close(self) -> None:
         """Frees what the run held."""
-        signal.signal(signal.SIGTERM, self._old_handler)
         self._checkpoints.close()
         self._reporter.close()
 
     def _evaluate_epoch(self, state: State, batches: Any) -> None:
         progress, step = self.progress, int(state.step)
+        self._meter.check(state)
         try:
             values = self.evaluate(state, "val")
         except Preempted:
             # Saved as not evaluated: the evaluation is the first thing after the restart.
-            self._save_and_leave(state, batches)
+            self._save(state, batches)
+            raise
         progress.evaluated = step
         progress.stale += 1
         if evaluation.better(values, progress.best, self._config.train.monitor):
@@ -202,23 +208,13 @@ class Loop:
         }
 
     def _save(self, state: State, batches: Any) -> None:
-        self._meter.discard()  # no checkpoint of a state whose loss was not finite
+        self._meter.check(state)  # what is saved can be gone on from
         self._reporter.flush()
         progress = dataclasses.replace(self.progress, seconds=self._elapsed())
         self._checkpoints.save(int(state.step), state, batches, progress)
 
-    def _save_and_leave(self, state: State, batches: Any) -> None:
-        self._save(state, batches)
-        self._checkpoints.wait()
-        raise Preempted(f"stopped by SIGTERM at step {int(state.step)}; everything is saved")
+    def _leave(self, step: int) -> None:
+        raise Preempted(f"stopped by SIGTERM at step {step}; everything is saved")
 
     def _elapsed(self) -> float:
         return self.progress.seconds + time.monotonic() - self._started
-
-    def _request_stop(self, signum: int, frame: Any) -> None:
-        del signum, frame
-        self._stop_requested = True
-
-    def _leave_if_asked(self) -> None:
-        if self._stop_requested:
-            raise Preempted("stopped by SIGTERM; everything is saved")
