@@ -29,4 +29,5 @@ $(VENV)/.base: $(BIN)/python pyproject.toml requirements.lock
 
 $(VENV)/.test: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --no-deps --constraint requirements.lock timm
 	touch $@
