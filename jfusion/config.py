@@ -6,6 +6,7 @@ a wrong key or value ends a command at once.
 """
 
 import dataclasses
+import difflib
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,6 +19,16 @@ class ConfigError(UserError):
 
 class RangeError(ValueError):
     """A value out of its range, named by its key within the section."""
+
+
+# The networks that read each kind of modality.
+TEXT_NETWORKS = ("distilbert", "bert")
+IMAGE_NETWORKS = ("convnext",)
+
+# The scores of each kind of target, see `training/metrics.py`.
+METRICS = {
+    "multilabel": ("macro_f1", "micro_f1", "weighted_f1", "samples_f1", "map", "auroc"),
+}
 
 
 def _require(condition: bool, key: str, expected: str, value: Any) -> None:
@@ -44,6 +55,11 @@ class Encoder:
     sizes: dict[str, Any] = field(default_factory=dict)
 
 
+def _require_network(encoder: Encoder, networks: tuple[str, ...], kind: str) -> None:
+    expected = f"one that reads {kind} ({', '.join(networks)})"
+    _require(encoder.network in networks, "encoder.network", expected, encoder.network)
+
+
 @dataclass(frozen=True)
 class Text:
     """A text column.
@@ -64,6 +80,7 @@ class Text:
     vocabulary: int = 15_000
 
     def __post_init__(self):
+        _require_network(self.encoder, TEXT_NETWORKS, self.kind)
         _require(self.max_tokens >= 3, "max_tokens", "at least 3", self.max_tokens)
         _require(self.vocabulary >= 10, "vocabulary", "at least 10", self.vocabulary)
 
@@ -93,6 +110,7 @@ class Image:
     std: tuple[float, ...] = ()
 
     def __post_init__(self):
+        _require_network(self.encoder, IMAGE_NETWORKS, self.kind)
         _require(self.size >= 8, "size", "at least 8 pixels", self.size)
         _require(0 <= self.crop <= 1, "crop", "between 0 and 1", self.crop)
         _require(0 <= self.flip <= 1, "flip", "between 0 and 1", self.flip)
@@ -253,7 +271,8 @@ class Train:
         b1: Adam's first-moment decay.
         b2: Adam's second-moment decay.
         ema: Decay of an average of the weights that evaluation uses; 0 has none.
-        monitor: Validation metric that picks the best model.
+        monitor: Validation metric that picks the best model: `loss`, or a metric of the target;
+            with several targets `<target>/<metric>`.
         patience: Evaluations without improvement that end a phase; 0 never does.
         checkpoint_every: Steps between checkpoints, besides those at the end of each epoch; 0 none.
         keep: How many of the newest checkpoints stay, besides the best.
@@ -339,6 +358,20 @@ class Config:
     def __post_init__(self):
         _require(bool(self.inputs), "inputs", "at least one modality", self.inputs)
         _require(bool(self.targets), "targets", "at least one target", self.targets)
+        monitor, known = self.train.monitor, self._metrics()
+        if monitor not in known:
+            near = difflib.get_close_matches(monitor, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise RangeError(f"train.monitor: {monitor!r} is none of {', '.join(known)}{hint}")
+
+    def _metrics(self) -> list[str]:
+        """The names of all validation metrics."""
+        if len(self.targets) == 1:
+            return ["loss", *(m for t in self.targets.values() for m in METRICS[t.kind])]
+        return [
+            "loss",
+            *(f"{n}/{m}" for n, t in self.targets.items() for m in ("loss", *METRICS[t.kind])),
+        ]
 
 
 def to_dict(config: Any) -> dict[str, Any]:

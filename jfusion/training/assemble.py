@@ -1,5 +1,6 @@
 """From a config, the data and the pretrained checkpoints to a model's description and weights."""
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,19 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jfusion.config import Config, ConfigError, Image, Text
+from jfusion.config import Config, ConfigError, Encoder, Image, Text
 from jfusion.data.dataset import Dataset
 from jfusion.pretrained import hub, loader, networks
 from jfusion.training.state import Network
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
+
+# Numbers of networks that no weights depend on.
+RATES = (
+    *("dropout", "attention_dropout"),
+    *("hidden_dropout_prob", "attention_probs_dropout_prob"),
+    "drop_path_rate",
+)
 
 
 def find_pretrained(config: Config) -> dict[str, Path]:
@@ -26,21 +34,46 @@ def find_pretrained(config: Config) -> dict[str, Path]:
     }
 
 
+def encoder_specs(config: Config, folders: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    """The description of every encoder, without the vocabulary sizes that only the data tells.
+
+    Args:
+        config: The experiment.
+        folders: Folders of pretrained weights by modality; the others start from scratch.
+
+    Raises:
+        ConfigError: The config and a network or a checkpoint disagree.
+    """
+    return {
+        name: _encoder_spec(
+            f"config.inputs.{name}",
+            part,
+            networks.describe(folders[name]) if name in folders else None,
+        )
+        for name, part in config.inputs.items()
+    }
+
+
 def model_spec(config: Config, dataset: Dataset, folders: Mapping[str, Path]) -> dict[str, Any]:
     """The plain description of the model, as `models.multimodal.build` takes it.
 
     Args:
         config: The experiment.
         dataset: Its data: vocabulary sizes and label names.
-        folders: Folders of pretrained weights by modality; the others start from scratch.
+        folders: As for `encoder_specs`.
 
     Raises:
-        ConfigError: The config and a checkpoint disagree.
+        ConfigError: The config, the data and a checkpoint disagree.
     """
-    encoders = {}
+    encoders = encoder_specs(config, folders)
     for name, part in config.inputs.items():
-        described = networks.describe(folders[name]) if name in folders else None
-        encoders[name] = _encoder_spec(name, part, described, dataset)
+        if isinstance(part, Text):
+            _fit_vocabulary(
+                f"config.inputs.{name}",
+                encoders[name]["sizes"],
+                dataset.inputs[name].vocab_size,
+                pretrained=name in folders,
+            )
     fusion = config.fusion
     return {
         "encoders": encoders,
@@ -71,36 +104,73 @@ def pretrained_weights(network: Network, folders: Mapping[str, Path]) -> dict[st
 
 
 def _encoder_spec(
-    name: str, part: Text | Image, described: networks.Network | None, dataset: Dataset
+    key: str, part: Text | Image, described: networks.Network | None
 ) -> dict[str, Any]:
-    key = f"config.inputs.{name}"
     kind = part.encoder.network
     if described is not None and described.network != kind:
         raise ConfigError(
             f"{key}.encoder.network: {kind!r}, but {part.encoder.weights!r} holds "
             f"{described.network!r}"
         )
-    for size in part.encoder.sizes:
-        if size not in networks.DEFAULTS[kind]:
-            known = ", ".join(networks.DEFAULTS[kind])
-            raise ConfigError(
-                f"{key}.encoder.sizes.{size}: no such number of {kind}; known: {known}"
-            )
+    _check_sizes(f"{key}.encoder.sizes", part.encoder, described)
     sizes = {**(described.sizes if described is not None else {}), **part.encoder.sizes}
+    numbers = {**networks.DEFAULTS[kind], **sizes}
     spec: dict[str, Any] = {"network": kind, "sizes": sizes}
-    if isinstance(part, Image):
-        spec["pixels"] = {
-            "mean": list(part.mean or getattr(described, "mean", None) or networks.IMAGENET_MEAN),
-            "std": list(part.std or getattr(described, "std", None) or networks.IMAGENET_STD),
-            "flip": part.flip,
-        }
+    if isinstance(part, Text):
+        positions = numbers["max_position_embeddings"]
+        if part.max_tokens > positions:
+            raise ConfigError(
+                f"{key}.max_tokens: {part.max_tokens}, but the network has {positions} positions"
+            )
         return spec
-    words = dataset.inputs[name].vocab_size
-    if described is None:
+    least = numbers["patch_size"] * 2 ** (len(numbers["depths"]) - 1)
+    if part.size < least:
+        raise ConfigError(f"{key}.size: {part.size} pixels, but the network needs {least}")
+    spec["pixels"] = {
+        "mean": list(part.mean or getattr(described, "mean", None) or networks.IMAGENET_MEAN),
+        "std": list(part.std or getattr(described, "std", None) or networks.IMAGENET_STD),
+        "flip": part.flip,
+    }
+    return spec
+
+
+def _fit_vocabulary(key: str, sizes: dict[str, Any], words: int, pretrained: bool) -> None:
+    """Sets the vocabulary size where it is free; raises `ConfigError` where it is too small."""
+    if not pretrained:
         sizes.setdefault("vocab_size", words)
     if words > sizes["vocab_size"]:
-        raise ConfigError(
-            f"{key}.tokenizer: it has {words} words, the network {sizes['vocab_size']}; take the "
-            "tokenizer of the encoder's weights"
+        advice = (
+            "take the tokenizer of the encoder's weights"
+            if pretrained
+            else f"leave out {key}.encoder.sizes.vocab_size"
         )
-    return spec
+        raise ConfigError(
+            f"{key}.tokenizer: it has {words} words, the network {sizes['vocab_size']}; {advice}"
+        )
+
+
+def _check_sizes(key: str, encoder: Encoder, described: networks.Network | None) -> None:
+    """Raises `ConfigError` at a number that the network has not, or that its weights fix."""
+    known = networks.DEFAULTS[encoder.network]
+    for name, value in encoder.sizes.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+            raise ConfigError(f"{key}.{name}: no such number of {encoder.network}; {hint}")
+        if not _is_like(value, known[name]):
+            raise ConfigError(f"{key}.{name}: {value!r}, expected a value like {known[name]!r}")
+        if described is not None and name not in RATES and value != described.sizes[name]:
+            raise ConfigError(
+                f"{key}.{name}: {value!r}, but the weights are of a network with "
+                f"{described.sizes[name]!r}; only {', '.join(r for r in RATES if r in known)} "
+                "may differ"
+            )
+
+
+def _is_like(value: Any, like: Any) -> bool:
+    """Whether a value has the type of another; a whole number is a float, too."""
+    if isinstance(like, tuple):
+        return isinstance(value, tuple) and all(_is_like(item, like[0]) for item in value)
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, int | float if isinstance(like, float) else type(like))

@@ -1,6 +1,6 @@
 """The optimizer of a phase: AdamW with a rate of its own per parameter pattern."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import jax.numpy as jnp
 import optax
@@ -9,19 +9,25 @@ from jfusion import trees
 from jfusion.config import ConfigError, Phase, Train
 
 
-def peak_rates(phase: Phase, paths: Mapping[str, object]) -> dict[str, float]:
+def peak_rates(phase: Phase, paths: Iterable[str], index: int = 0) -> dict[str, float]:
     """The peak learning rate of every parameter; 0 freezes it.
+
+    Args:
+        phase: The phase.
+        paths: The paths of all parameters.
+        index: Which of the config's phases it is, for messages.
 
     Raises:
         ConfigError: The patterns leave a parameter uncovered, or one matches nothing, or nothing
             is left to train.
     """
+    key = f"config.train.phases.{index}.rates"
     try:
         rates = trees.first_match(phase.rates, paths)
     except ValueError as error:
-        raise ConfigError(f"config.train.phases.rates: {error}") from None
+        raise ConfigError(f"{key}: {error}") from None
     if not any(rates.values()):
-        raise ConfigError("config.train.phases.rates: every parameter is frozen")
+        raise ConfigError(f"{key}: every parameter is frozen")
     return rates
 
 

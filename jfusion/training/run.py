@@ -13,7 +13,7 @@ import optax
 from jax.sharding import Mesh
 
 from jfusion import artifact, trees
-from jfusion.config import Config
+from jfusion.config import Config, ConfigError
 from jfusion.data import dataset as data
 from jfusion.data import pipeline
 from jfusion.training import assemble, losses, optim, sharding, steps
@@ -87,8 +87,8 @@ class Run:
     def plans(self) -> tuple[Plan, ...]:
         """The phases. All are checked here, so that none fails hours into a run."""
         train, plans = self.config.train, []
-        for phase in train.phases:
-            rates = optim.peak_rates(phase, self.network.params)
+        for i, phase in enumerate(train.phases):
+            rates = optim.peak_rates(phase, self.network.params, i)
             total = phase.epochs * self.steps_per_epoch
             shape = optim.schedule(phase, total)
             tx = optim.adamw(train, rates, shape)
@@ -183,9 +183,13 @@ def prepare(config: Config) -> Run:
     train = config.train
     sharding.check_batch_size("train.batch_size", train.batch_size, train.accumulate, mesh)
     folders = assemble.find_pretrained(config)
+    assemble.encoder_specs(config, folders)  # checked before the data, which can take minutes
     dataset = data.load(config, folders)
     spec = assemble.model_spec(config, dataset, folders)
-    network = Network(spec, assemble.DTYPES[train.precision])
+    try:
+        network = Network(spec, assemble.DTYPES[train.precision])
+    except ValueError as error:
+        raise ConfigError(f"config: these numbers make no model: {error}") from error
     train_split = dataset.splits["train"]
     pos_weights = {
         name: losses.positive_weights(train_split.targets[name][train_split.keep]).tolist()
