@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 # Lowest first. A part imports itself and parts of lower layers, never another of its own layer.
 # A package stands for all of its modules, unless they are listed themselves.
 LAYERS = (
-    {"errors", "trees"},
+    {"errors", "host", "trees"},
     {"config"},
     {"config_file", "command", "run_folder"},
     {"pretrained", "ops"},
