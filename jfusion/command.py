@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
 
+from jfusion import host
 from jfusion.errors import UserError
 
 # Exit codes, besides 0 and the 1 of an unexpected error.
@@ -28,6 +29,8 @@ def run(main: Callable[[], int | None]) -> None:
     Args:
         main: The command; its result is the exit code, None is 0.
     """
+
+    host.restart_with_huge_pages()
 
     def call(argv: Sequence[str]) -> int:
         if len(argv) > 1:
