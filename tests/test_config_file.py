@@ -132,6 +132,11 @@ def test_later_overrides_win(file):
     assert load(file, ["seed=1", "seed=2"]).seed == 2
 
 
+def test_several_targets_are_monitored_by_name(file):
+    monitor = "train.monitor=mood/map"
+    assert load(file, ["targets.mood.column=mood", monitor]).train.monitor == "mood/map"
+
+
 def test_none_removes_an_entry(file):
     config = load(file, ["inputs.poster=None", "train.phases.0=None"])
     assert list(config.inputs) == ["plot"]
@@ -235,6 +240,24 @@ def test_an_entry_can_be_added(file):
         ("data.val_fraction=0.9", "config.data.test_fraction: expected below 1 together with val"),
         ("data.path=''", "config.data.path: expected a table file, got ''"),
         ("train.patience=-1", "config.train.patience: expected 0 or more, got -1"),
+        (
+            "train.monitor=marco_f1",
+            "config.train.monitor: 'marco_f1' is none of loss, macro_f1, micro_f1, weighted_f1, "
+            "samples_f1, map, auroc; did you mean macro_f1?",
+        ),
+        (
+            "targets.mood.column=mood",
+            "config.train.monitor: 'macro_f1' is none of loss, genres/loss, genres/macro_f1, ",
+        ),
+        (
+            "inputs.plot.encoder.network=convnext",
+            "config.inputs.plot.encoder.network: expected one that reads text (distilbert, bert), "
+            "got 'convnext'",
+        ),
+        (
+            "inputs.poster.encoder.network=bert",
+            "config.inputs.poster.encoder.network: expected one that reads image (convnext), got",
+        ),
         ("batch_size", "--config.batch_size: write --config.batch_size=VALUE"),
     ],
 )
