@@ -12,13 +12,26 @@ from jfusion.training.state import Network, State
 
 
 def train_step(case: Case) -> Callable[[], jax.Array]:
-    """Builds the model of `case` and compiles its step.
+    """Builds the model of `case` and its step.
 
     Returns:
         A function that takes one optimizer step and returns its loss, still being computed.
     """
-    dtype = jnp.dtype(case.dtype)
-    network = Network(_spec(case), dtype)
+    state, step = build(case)
+    batch = jax.device_put(_batch(case))
+    key = jax.random.key(1)
+
+    def one_step() -> jax.Array:
+        nonlocal state
+        state, scalars = step(state, batch, key)
+        return scalars["loss"]
+
+    return one_step
+
+
+def build(case: Case) -> tuple[State, Callable]:
+    """The first state and the jitted step, as `training.steps` makes it."""
+    network = model(case)
     params, stats = network.init(jax.random.key(0))
     phase = Phase(epochs=1, rates=((".*", RATE),), schedule="constant", warmup=0.0)
     train = Train(
@@ -32,19 +45,11 @@ def train_step(case: Case) -> Callable[[], jax.Array]:
     opt_state = steps.init_opt_state(train, tx, params)
     loss = losses.build(MultiLabel(column="genres"))
     step = steps.make_train_step(network, {"genres": (1.0, loss)}, train, tx)
-    batch = jax.device_put(_batch(case))
-    key = jax.random.key(1)
-    state = State(jnp.int32(0), params, {}, stats, opt_state)
-
-    def one_step() -> jax.Array:
-        nonlocal state
-        state, scalars = step(state, batch, key)
-        return scalars["loss"]
-
-    return one_step
+    return State(jnp.int32(0), params, {}, stats, opt_state), step
 
 
-def _spec(case: Case) -> dict:
+def model(case: Case) -> Network:
+    """The model of `case`, with abstract parameters."""
     encoders = {}
     if case.text:
         encoders["plot"] = {"network": "distilbert", "sizes": case.text}
@@ -54,12 +59,13 @@ def _spec(case: Case) -> dict:
             "sizes": case.image,
             "pixels": {"mean": MEAN, "std": STD, "flip": 0.0},
         }
-    return {
+    spec = {
         "encoders": encoders,
         "fusion": {"kind": "concat", "hidden": [HIDDEN], "dropout": HEAD_DROPOUT},
         "modality_dropout": 0.0,
         "heads": {"genres": LABELS},
     }
+    return Network(spec, jnp.dtype(case.dtype))
 
 
 def _batch(case: Case) -> dict:

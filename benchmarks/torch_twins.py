@@ -4,12 +4,12 @@ The twin gets what PyTorch offers: channels_last, fused AdamW, automatic mixed p
 `torch.compile` where a compiler works. Each form that fits the case is tried, the fastest is used.
 """
 
-import logging
 import os
 from collections.abc import Callable, Iterator
 
 import torch
 import transformers
+from absl import logging
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -29,7 +29,7 @@ class Twin(nn.Module):
             self.text = transformers.DistilBertModel(config)
             width += config.dim
         if case.image:
-            config = transformers.ConvNextConfig(**case.image)
+            config = transformers.ConvNextConfig(**case.image, num_stages=len(case.image["depths"]))
             self.image = transformers.ConvNextModel(config)
             width += config.hidden_sizes[-1]
             self.register_buffer("mean", 255 * torch.tensor(MEAN).reshape(1, 3, 1, 1))
@@ -42,7 +42,7 @@ class Twin(nn.Module):
         """Logits [B, LABELS] of a batch with what the case has of `ids`, `mask` and `pixels`."""
         pooled = []
         if "ids" in batch:
-            tokens = self.text(input_ids=batch["ids"], attention_mask=batch["mask"])
+            tokens = self.text(input_ids=batch["ids"], attention_mask=batch.get("mask"))
             pooled.append(tokens.last_hidden_state[:, 0])
         if "pixels" in batch:
             pixels = (batch["pixels"].float() - self.mean) / self.std
@@ -125,6 +125,7 @@ def flops(case: Case) -> int:
     with torch.device("meta"):
         twin = Twin(case).eval()
     batch = _batch(case, "meta", torch.contiguous_format)
+    batch.pop("mask", None)  # transformers looks into it, and here it has no values
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         twin(batch)
     return 3 * counter.get_total_flops()

@@ -15,10 +15,11 @@ import rich.console
 import rich.table
 import torch
 import transformers
-from absl import app, flags
+from absl import app, flags, logging
 
 from benchmarks import jfusion_step, timing, torch_twins
 from benchmarks.cases import MODELS, Case
+from jfusion import host
 
 MODEL = flags.DEFINE_multi_enum("model", list(MODELS), list(MODELS), "What to train; repeatable.")
 BATCH = flags.DEFINE_integer("batch", 8, "Rows of a batch.", lower_bound=1)
@@ -81,6 +82,7 @@ def fastest_twin(case: Case, compiled: bool) -> tuple[str, timing.Side]:
     for name, step in torch_twins.forms(case, compiled):
         side = (step, torch_twins.finish)
         seconds = min(timing.interleaved({name: side}, 1, 1)[name] for _ in range(3))
+        logging.info("%s, torch %s: %.3f s per step", case.name, name, seconds)
         if best is None or seconds < best[0]:
             best = (seconds, name, side)
     return best[1:]
@@ -127,4 +129,5 @@ def _read(path: str) -> str:
 
 
 if __name__ == "__main__":
+    host.restart_with_huge_pages()  # for both sides
     app.run(main)
