@@ -197,7 +197,7 @@ class Loop:
     def _limit_reached(self, step: int) -> bool:
         return 0 < self._config.train.max_steps <= step
 
-    def _rates(self, step: int) -> evaluation.Scores:
+    def _rates(self, step: int) -> dict[str, float]:
         """The learning rate of each pattern in the update that made `step`."""
         plan = self.run.plans[self.progress.phase]
         share = float(plan.shape(step - 1 - self.progress.phase_start))

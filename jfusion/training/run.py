@@ -124,7 +124,7 @@ class Run:
             self.dataset.splits["train"],
             self.config.train.batch_size,
             shuffle=True,
-            seed=self.config.seed + progress.phase,
+            seed=self.config.seed + 2**16 * progress.phase,  # other seeds stay apart
             epochs=self.config.train.phases[progress.phase].epochs,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
