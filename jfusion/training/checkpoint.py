@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Progress:
         best: Its metrics.
         stale: Evaluations of this phase since the best one.
         seconds: Time so far, over all starts.
+        data: Fingerprint of each split's source.
     """
 
     phase: int = 0
@@ -42,10 +43,11 @@ class Progress:
     best: dict[str, float | None] = field(default_factory=dict)
     stale: int = 0
     seconds: float = 0.0
+    data: dict[str, str] = field(default_factory=dict)
 
     def without_best(self) -> "Progress":
         """The same as if there had been no evaluation."""
-        return Progress(self.phase, self.phase_start, seconds=self.seconds)
+        return replace(self, evaluated=0, best_step=-1, best_phase=0, best={}, stale=0)
 
 
 class Checkpoints:
@@ -64,6 +66,8 @@ class Checkpoints:
         self._folder, self._report = folder.absolute(), report
         self._policy = _NewestAndBest(keep)
         self._saving = -1
+        for left in self._folder.glob(f"*{ocp.path.step.TMP_DIR_SUFFIX}"):  # by a killed save
+            shutil.rmtree(left, ignore_errors=True)
         self._manager = self._open()
 
     def save(self, step: int, state: State, data: Any, progress: Progress) -> None:
@@ -100,7 +104,8 @@ class Checkpoints:
         """Restores the newest checkpoint that is whole; reports and sets aside damaged ones.
 
         Args:
-            abstract: Shapes, types and placement of the state at some progress.
+            abstract: Shapes, types and placement of the state at some progress; it may raise a
+                `UserError` if the run cannot go on from there.
             make_data: A fresh data iterator for that progress.
 
         Returns:
@@ -118,6 +123,8 @@ class Checkpoints:
             try:
                 progress = self._progress(step)
                 state, data = self._restore(step, abstract(progress), make_data(progress))
+            except UserError:
+                raise
             except Exception as error:  # any of the storage layers' own
                 raise UserError(
                     f"checkpoint {self._folder / str(step)} is whole but cannot be restored "
@@ -145,7 +152,6 @@ class Checkpoints:
     def _open(self) -> ocp.CheckpointManager:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self._policy,
-            cleanup_tmp_directories=True,  # what a killed save left
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_digests),
         )
         return ocp.CheckpointManager(self._folder, options=options)

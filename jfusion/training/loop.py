@@ -9,6 +9,7 @@ from typing import Any
 
 from jfusion import artifact
 from jfusion.config import Config
+from jfusion.errors import UserError
 from jfusion.training import evaluation
 from jfusion.training.checkpoint import Checkpoints, Progress
 from jfusion.training.meter import Meter
@@ -72,7 +73,8 @@ class Loop:
         self._reporter = Reporter(config, workdir)
         self.run = prepare(config)
         self._reporter.describe(self.run)
-        self.progress = Progress()
+        sources = {name: split.source for name, split in self.run.dataset.splits.items()}
+        self.progress = Progress(data={name: x.fingerprint for name, x in sources.items()})
         self._checkpoints = Checkpoints(
             workdir / "checkpoints", config.train.keep, self._reporter.message
         )
@@ -81,7 +83,7 @@ class Loop:
 
     def resume_or_start(self) -> tuple[State, Any]:
         """The state and the training batches to go on with."""
-        found = self._checkpoints.restore_newest(self.run.abstract_state, self.run.train_batches)
+        found = self._checkpoints.restore_newest(self._abstract_state, self.run.train_batches)
         if found is None:
             self._reporter.open(None)
             return self.run.first_state(), self.run.train_batches(self.progress)
@@ -165,6 +167,16 @@ class Loop:
         """Frees what the run held."""
         self._checkpoints.close()
         self._reporter.close()
+
+    def _abstract_state(self, progress: Progress) -> State:
+        changed = [name for name, x in self.progress.data.items() if progress.data.get(name) != x]
+        if changed:
+            names = (self.run.dataset.splits[name].source.name for name in changed)
+            raise UserError(
+                f"the data changed since this run began: {', '.join(dict.fromkeys(names))}; put "
+                "them back, or begin anew with another --workdir"
+            )
+        return self.run.abstract_state(progress)
 
     def _evaluate_epoch(self, state: State, batches: Any) -> None:
         progress, step = self.progress, int(state.step)

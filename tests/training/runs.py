@@ -1,0 +1,58 @@
+"""A small real run: its config, and what must be equal when two runs did the same."""
+
+import json
+from pathlib import Path
+
+CONFIG = {
+    "data": {"source": "movies", "rows": 90},  # 61 to train, 11 to validate, 18 to test
+    "inputs": {
+        "plot": {
+            "kind": "text",
+            "column": "plot",
+            "max_tokens": 12,
+            "vocabulary": 100,
+            "encoder": {
+                "network": "distilbert",
+                "sizes": {
+                    "dim": 16,
+                    "n_layers": 1,
+                    "n_heads": 2,
+                    "hidden_dim": 32,
+                    "max_position_embeddings": 12,
+                },
+            },
+        },
+        "poster": {
+            "kind": "image",
+            "column": "poster",
+            "size": 16,
+            "flip": 0.5,
+            "encoder": {
+                "network": "convnext",
+                "sizes": {"depths": [1], "hidden_sizes": [8], "layer_scale_init_value": 1.0},
+            },
+        },
+    },
+    "targets": {"genres": {"kind": "multilabel", "column": "genres"}},
+    "fusion": {"kind": "concat", "hidden": [16], "dropout": 0.1, "modality_dropout": 0.2},
+    "train": {
+        "batch_size": 8,  # 8 steps per epoch, the last one padded
+        "checkpoint_every": 3,
+        "phases": [
+            {"epochs": 2, "rates": [["encoders/.*", 0.0], [".*", 1e-2]]},
+            {"epochs": 2, "rates": [["encoders/plot/.*", 0.0], [".*", 1e-2]]},
+        ],
+    },
+    "log": {"every": 2, "pictures": 2},
+}
+
+
+def results(folder: Path) -> dict:
+    """What a finished run gave, without what depends on the clock."""
+    summary = json.loads((folder / "summary.json").read_text())
+    del summary["seconds"], summary["samples_per_second"]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["values"].pop("samples_per_second", None)
+    model = {path.name: path.read_bytes() for path in sorted((folder / "model").iterdir())}
+    return {"summary": summary, "metrics": lines, "model": model}
