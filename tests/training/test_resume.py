@@ -45,7 +45,9 @@ def reference(place):
 
 
 def newest(workdir):
-    return max(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+    return max(
+        int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit()
+    )
 
 
 def test_a_run_killed_and_stopped_again_and_again_ends_with_the_same_bits(place, reference):
