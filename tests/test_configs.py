@@ -1,0 +1,222 @@
+"""Every config: it loads, its full-size network is what it says, and shrunk it trains."""
+
+import ast
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jfusion import config_file, trees
+from jfusion.config import ConfigError, Text
+from jfusion.data.builders import mm_imdb
+from jfusion.data.samples import movies
+from jfusion.data.text import Vocabulary
+from jfusion.training import assemble, optim, run
+from jfusion.training.checkpoint import Progress
+from jfusion.training.state import Network
+
+FILES = {path.stem: path for path in sorted((Path(__file__).parents[1] / "configs").glob("*.py"))}
+
+# The words of the sample's plots, and those of `distilbert-base-uncased`.
+SAMPLE_WORDS, BERT_WORDS = 5_773, 30_522
+
+# Parameters of the whole network at full size.
+TOTALS = {
+    "genre_fusion": 865_539,
+    "genre_fusion:mm_imdb": 94_983_287,
+    "genre_image": 416_643,
+    "genre_image:mm_imdb": 28_226_423,
+    "genre_text": 450_443,
+    "genre_text:mm_imdb": 66_769_175,
+}
+# Those of its published parts, of Hugging Face's networks without their heads.
+PARTS = {
+    "genre_fusion:mm_imdb": {"encoders/plot/": 66_362_880, "encoders/poster/": 27_820_128},
+    "genre_image:mm_imdb": {"encoders/poster/": 27_820_128},
+    "genre_text:mm_imdb": {"encoders/plot/": 66_362_880},
+}
+
+# Numbers that make a network tiny and leave everything else as the config has it.
+TINY = {
+    "distilbert": {"dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 16},
+    "convnext": {"depths": (1, 1), "hidden_sizes": (4, 8)},
+}
+
+
+def variants(path):
+    """The names that a config file compares its argument `variant` with, and the empty one."""
+    compared = [
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Compare) and getattr(node.left, "id", "") == "variant"
+    ]
+    constants = [n for node in compared for side in node.comparators for n in ast.walk(side)]
+    return ["", *(n.value for n in constants if isinstance(n, ast.Constant) and n.value)]
+
+
+NAMES = [
+    f"{stem}:{variant}" if variant else stem
+    for stem, path in FILES.items()
+    for variant in variants(path)
+]
+every_config = pytest.mark.parametrize("name", NAMES)
+
+
+def load(name, *overrides):
+    stem, colon, variant = name.partition(":")
+    return config_file.load(f"{FILES[stem]}{colon}{variant}", overrides)
+
+
+def full_size(config, folder):
+    """The network of a config on its own data, with weights as `save_pretrained` leaves them."""
+    folders = {}
+    for name, part in config.inputs.items():
+        if part.encoder.weights:  # sizes not in config.json are those of the published networks
+            folders[name] = folder / part.encoder.network
+            folders[name].mkdir(exist_ok=True)
+            (folders[name] / "config.json").write_text(
+                json.dumps({"model_type": part.encoder.network})
+            )
+    labels = {"movies": movies, "mm_imdb": mm_imdb}[config.data.source].LABELS
+    words = {name: BERT_WORDS if name in folders else SAMPLE_WORDS for name in config.inputs}
+    dataset = SimpleNamespace(
+        inputs={name: SimpleNamespace(vocab_size=n) for name, n in words.items()},
+        labels=dict.fromkeys(config.targets, labels),
+    )
+    spec = assemble.model_spec(config, dataset, folders)
+    return Network(spec, assemble.DTYPES[config.train.precision])
+
+
+def shrunk(config):
+    """Overrides that make a config quick, on the embedded sample without weights."""
+    overrides = [
+        "data.source=movies",
+        "data.path=''",
+        "data.rows=30",
+        f"train.batch_size={2 * config.train.accumulate}",
+    ]
+    for name, part in config.inputs.items():
+        rates = {k: v for k, v in part.encoder.sizes.items() if k in assemble.RATES}
+        overrides += [
+            f"inputs.{name}.encoder.weights=''",
+            f"inputs.{name}.encoder.sizes={TINY[part.encoder.network] | rates}",
+            f"inputs.{name}.max_tokens=12" if isinstance(part, Text) else f"inputs.{name}.size=16",
+        ]
+    return overrides
+
+
+def test_promotion_of_ranks_is_an_error_in_every_test():
+    assert jax.config.jax_numpy_rank_promotion == "raise"
+    with pytest.raises(ValueError, match="rank_promotion"):
+        jnp.ones((2, 3)) + jnp.ones(3)
+
+
+def test_every_config_has_its_count_pinned():
+    assert sorted(TOTALS) == sorted(NAMES)
+    pretrained = {n for n in NAMES if any(p.encoder.weights for p in load(n).inputs.values())}
+    assert set(PARTS) == pretrained
+
+
+@every_config
+def test_the_docstring_has_the_command(name):
+    stem, _, variant = name.partition(":")
+    docstring = ast.get_docstring(ast.parse(FILES[stem].read_text()))
+    assert re.search(rf"python -m jfusion\.main --config configs/{name}$", _spelt(docstring), re.M)
+    if variant:
+        assert f"--dataset {load(name).data.source}" in docstring
+
+
+def _spelt(docstring):
+    """`configs/x.py:variant` as the names here."""
+    return re.sub(r"(configs/\w+)\.py", r"\1", docstring)
+
+
+@pytest.mark.parametrize("stem", FILES)
+def test_an_unknown_variant_is_told_the_known_ones(stem):
+    with pytest.raises(ConfigError) as caught:
+        load(f"{stem}:nonsense")
+    for variant in variants(FILES[stem]):
+        assert variant in str(caught.value)
+
+
+def test_the_words_of_the_sample(monkeypatch):
+    monkeypatch.setattr(movies, "_draw", lambda *_: b"")  # posters take seconds to draw
+    train = movies.sources()["train"]
+    plots = [train[row]["plot"] for row in range(len(train))]
+    fitted = Vocabulary.fit(filter(None, plots), 15_000)
+    assert len(json.loads(fitted.tokenizer)["model"]["vocab"]) == SAMPLE_WORDS
+
+
+@every_config
+def test_full_size(name, tmp_path):
+    config = load(name)
+    network = full_size(config, tmp_path)
+    assert trees.size(network.params) == TOTALS[name]
+    for prefix, count in PARTS.get(name, {}).items():
+        part = {path: leaf for path, leaf in network.params.items() if path.startswith(prefix)}
+        assert trees.size(part) == count
+    for i, phase in enumerate(config.train.phases):
+        rates = optim.peak_rates(phase, network.params, i)
+        assert all(rates[path] > 0 for path in rates if path.startswith("heads/"))
+
+    rows = config.train.batch_size
+    inputs = {
+        name: {
+            "ids": jax.ShapeDtypeStruct((rows, part.max_tokens), jnp.int32),
+            "length": jax.ShapeDtypeStruct((rows,), jnp.int32),
+        }
+        if isinstance(part, Text)
+        else {"pixels": jax.ShapeDtypeStruct((rows, part.size, part.size, 3), jnp.uint8)}
+        for name, part in config.inputs.items()
+    }
+    present = {name: jax.ShapeDtypeStruct((rows,), bool) for name in inputs}
+    logits, _ = jax.eval_shape(
+        lambda params, inputs, present: network.apply(
+            params, {}, {"inputs": inputs, "present": present}, jax.random.key(0)
+        ),
+        network.params,
+        inputs,
+        present,
+    )
+    labels = {"movies": 11, "mm_imdb": 23}[config.data.source]
+    assert {head: (x.shape, x.dtype) for head, x in logits.items()} == {
+        head: ((rows, labels), jnp.float32) for head in config.targets
+    }
+
+
+@every_config
+def test_overrides_that_a_docstring_advises_work(name, tmp_path):
+    stem, _, variant = name.partition(":")
+    docstring = ast.get_docstring(ast.parse(FILES[stem].read_text()))
+    for key, value in re.findall(r"--config\.([\w.]+)='(.*)'", docstring):
+        if variant:
+            config = load(name, f"{key}={value}")
+            assert config != load(name)
+            network = full_size(config, tmp_path)
+            for i, phase in enumerate(config.train.phases):
+                assert optim.peak_rates(phase, network.params, i)
+
+
+@every_config
+def test_shrunk_it_trains(name):
+    config = load(name, *shrunk(load(name)))
+    prepared = run.prepare(config)
+    state = prepared.first_state()
+    for phase, plan in enumerate(prepared.plans):
+        if phase:
+            state = prepared.phase_state(phase, state.evaluated, state.stats, state.step)
+        batches = prepared.train_batches(Progress(phase=phase))
+        before = jax.device_get(state.params)
+        for _ in range(2):
+            state, scalars = plan.train_step(state, next(batches)[0], prepared.key)
+            for key, value in scalars.items():
+                assert np.isfinite(value), key
+        moved = [path for path in before if (before[path] != state.params[path]).any()]
+        assert any(path.startswith("heads/") for path in moved)
+        assert any(path.startswith("encoders/") for path in moved)
+    assert int(state.step) == 2 * len(prepared.plans)
