@@ -14,23 +14,26 @@ Side = tuple[Callable[[], Any], Callable[[Any], Any]]
 def interleaved(sides: Mapping[str, Side], steps: int, rounds: int) -> dict[str, float]:
     """Times all sides in turns (A B A B ...), so that a busy moment of the machine meets each.
 
+    A turn begins with a step that does not count: it finds caches and memory as the other side left
+    them, which no step of a training run does.
+
     Args:
         sides: By name, a function that starts a step and one that waits for its result.
-        steps: Steps of one side per turn; the last one's result is waited for.
-        rounds: Turns of each side, after one that is not counted.
+        steps: Counted steps of a turn; the last one's result is waited for.
+        rounds: Turns of each side.
 
     Returns:
         Seconds per step of each side: the median over the rounds.
     """
     seconds = {name: [] for name in sides}
-    for counted in (False,) + (True,) * rounds:
+    for _ in range(rounds):
         for name, (start, finish) in sides.items():
+            finish(start())
             begin = time.perf_counter()
             for _ in range(steps):
                 result = start()
             finish(result)
-            if counted:
-                seconds[name].append((time.perf_counter() - begin) / steps)
+            seconds[name].append((time.perf_counter() - begin) / steps)
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
