@@ -99,7 +99,7 @@ def test_the_recipe_runs(folder):
         "--config.train.accumulate=2",
         "--config.train.max_steps=2",
     )
-    assert f"(id {ids['wordless']})" in said and "1 texts cut to 256 tokens" in said
+    assert f"(id {ids['wordless']})" in said and "plot: 1 of 3 rows cut to 256 tokens" in said
 
     summary = json.loads((folder / "run" / "summary.json").read_text())
     assert summary["config"] == "genre_fusion:mm_imdb"

@@ -98,7 +98,7 @@ def load(config: Config, folders: Mapping[str, Path]) -> Dataset:
         if not len(split):
             raise DataError(f"no row of {name} ({split.source.name}) can be used", split.problems)
     labels = {name: target.labels for name, target in targets.items()}
-    return Dataset(splits, inputs, labels, _best_possible(config, sources["test"]))
+    return Dataset(splits, inputs, labels, _best_possible(config, splits["test"]))
 
 
 def open_sources(data: Data, inputs: Iterable[Any], seed: int = 0) -> dict[str, Source]:
@@ -148,11 +148,11 @@ def _labels(target: MultiLabel, data: Data, train: Source) -> tuple[str, ...]:
     return tuple(sorted(labels))
 
 
-def _best_possible(config: Config, test: Source) -> dict[str, float]:
+def _best_possible(config: Config, test: Split) -> dict[str, float]:
     if config.data.source != "movies":
         return {}
     columns = [part.column for part in config.inputs.values()]
-    return {"macro_f1": _movies().best_possible(test, columns)}
+    return {"macro_f1": _movies().best_possible(test.source, columns, test.keep.tolist())}
 
 
 def _reader(

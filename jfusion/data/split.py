@@ -151,7 +151,7 @@ def prepare_split(
     empty = set(np.flatnonzero(~np.any(list(present.values()), axis=0)).tolist())
     left_out |= empty
     reads = ", ".join(reader.column for reader in inputs.values())
-    bad = dict.fromkeys(empty - set(ledger.faults), "no modality present")
+    bad = dict.fromkeys(empty - set(ledger.faults), "every input of the row is empty")
     ledger.note(", ".join(inputs), reads, bad)
     problems = ledger.problems(source)
     if problems and on_error == "raise":

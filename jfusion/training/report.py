@@ -50,8 +50,8 @@ class Reporter:
                 self.message(f"  and {len(split.problems) - 5} more problems")
             for text, cut in split.truncated.items():
                 if cut:
-                    limit = self._config.inputs[text].max_tokens
-                    self.message(f"  {text}: {cut:,} texts cut to {limit} tokens")
+                    limit, of = self._config.inputs[text].max_tokens, len(split)
+                    self.message(f"  {text}: {cut:,} of {of:,} rows cut to {limit} tokens")
         for i, plan in enumerate(run.plans):
             trained = trees.size(trees.split(run.network.params, plan.rates)[0])
             total = trees.size(run.network.params)

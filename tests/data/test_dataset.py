@@ -15,6 +15,7 @@ from jfusion.data import dataset, pipeline
 from jfusion.data.builders import mm_imdb
 from jfusion.data.image import ImageInput
 from jfusion.data.problems import DataError
+from jfusion.data.samples import movies
 from jfusion.data.text import TextInput, Vocabulary
 from tests.standins import mm_imdb as standin
 from tests.standins.tables import write, write_pictures
@@ -222,6 +223,17 @@ def test_the_sample_is_loaded_with_its_best_possible_score():
     assert not any(split.problems for split in loaded.splits.values())
 
 
+def test_the_best_possible_score_is_that_of_the_rows_that_take_part():
+    config = experiment(source="movies", rows=240, on_error="skip")
+    config = dataclasses.replace(config, inputs={"poster": config.inputs["poster"]})
+    loaded = dataset.load(config, {})
+    test = loaded.splits["test"]
+    assert 0 < len(test) < len(test.source)
+    best = movies.best_possible(test.source, ["poster"], test.keep.tolist())
+    assert loaded.best_possible == {"macro_f1": best}
+    assert best != movies.best_possible(test.source, ["poster"])
+
+
 def test_mm_imdb_is_loaded_with_all_its_oddities(tmp_path):
     standin.write(tmp_path / "mmimdb")
     mm_imdb.build(tmp_path / "mmimdb", tmp_path / "built")
@@ -229,7 +241,7 @@ def test_mm_imdb_is_loaded_with_all_its_oddities(tmp_path):
     loaded = dataset.load(config, {})
     assert loaded.labels["genres"] == mm_imdb.LABELS
     reasons = [problem.reason for split in loaded.splits.values() for problem in split.problems]
-    assert reasons == ["no modality present"]  # one movie has neither
+    assert reasons == ["every input of the row is empty"]  # one movie has neither
     for split in loaded.splits.values():
         assert sum(split.counts().values()) == len(split.source)
     assert "tensorflow" not in sys.modules

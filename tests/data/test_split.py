@@ -108,7 +108,7 @@ def test_every_row_has_a_status(folder):
     assert status["no plot"] == "missing: plot"
     assert status["no poster"] == "missing: poster"
     assert status["zero bytes"] == "missing: poster ('empty.png' has zero bytes)"
-    assert status["nothing"] == "bad: plot, poster: no modality present"
+    assert status["nothing"] == "bad: plot, poster: every input of the row is empty"
     assert status["bad alone"] == "bad: poster: 'empty.png' has zero bytes"
     assert status["repeated id"].startswith("bad: id: id 'fine' is already")
     assert split.targets == {}
@@ -156,7 +156,7 @@ def test_one_modality_may_be_all_there_is(folder):
     usable = ["fine", "no plot", "no labels", "unknown label", "empty label", "repeated id"]
     assert names_of(split, split.keep) == usable
     assert split.counts() == {"ok": 6, "missing": 0, "skipped": 10}
-    assert split.status(3) == "bad: poster: no modality present"
+    assert split.status(3) == "bad: poster: every input of the row is empty"
     assert split.truncated == {}
 
 

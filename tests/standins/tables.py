@@ -43,7 +43,7 @@ ROWS = {
     "unknown label": ("a heist", "good.png", "Drama|Comdy", "unknown label 'Comdy'; near it: 'Com"),
     "empty label": ("a heist", "good.png", "", "label is empty; write []"),
     "repeated id": ("a heist", "good.png", "Drama", "id 'fine' is already that of"),
-    "nothing": ("", "", "Drama", "no modality present"),
+    "nothing": ("", "", "Drama", "every input of the row is empty"),
     "bad alone": ("", "empty.png", "Drama", "'empty.png' has zero bytes"),
 }
 BAD = [name for name, (*_, reason) in ROWS.items() if reason]
