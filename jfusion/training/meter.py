@@ -109,7 +109,12 @@ class Meter:
         return NonFinite(f"{what}{batch}. Lower the learning rate, or look at these rows")
 
 
-@jax.jit
-def _finite(tree: Any) -> jax.Array:
+def _finite(tree: Any) -> bool:
     floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats]))
+    # One small program per shape; a single one over all leaves takes seconds to compile.
+    return all(jax.device_get([_all_finite(x) for x in floats]))
+
+
+@jax.jit
+def _all_finite(x: jax.Array) -> jax.Array:
+    return jnp.all(jnp.isfinite(x))

@@ -1,5 +1,6 @@
-"""A small real run: its config, and what must be equal when two runs did the same."""
+"""Small real runs: their configs, and what must be equal when two runs did the same."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -45,6 +46,12 @@ CONFIG = {
     },
     "log": {"every": 2, "pictures": 2},
 }
+
+# A fraction of the time to compile, for tests that need neither pictures nor much chance.
+PLAIN_CONFIG = copy.deepcopy(CONFIG)
+del PLAIN_CONFIG["inputs"]["poster"]
+PLAIN_CONFIG["inputs"]["plot"]["encoder"]["sizes"] |= {"dropout": 0.0, "attention_dropout": 0.0}
+PLAIN_CONFIG["train"]["phases"][1]["rates"][0][0] = ".*embeddings/.*"
 
 
 def results(folder: Path) -> dict:
