@@ -2,7 +2,12 @@
 
 import copy
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
 
 CONFIG = {
     "data": {"source": "movies", "rows": 90},  # 61 to train, 11 to validate, 18 to test
@@ -52,6 +57,31 @@ PLAIN_CONFIG = copy.deepcopy(CONFIG)
 del PLAIN_CONFIG["inputs"]["poster"]
 PLAIN_CONFIG["inputs"]["plot"]["encoder"]["sizes"] |= {"dropout": 0.0, "attention_dropout": 0.0}
 PLAIN_CONFIG["train"]["phases"][1]["rates"][0][0] = ".*embeddings/.*"
+
+
+def start(
+    folder: Path, workdir: Path, *orders: str, flags: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess:
+    """Runs the command in a process of its own.
+
+    Args:
+        folder: Where its config and its caches lie, `small.py` and `cache`.
+        workdir: The run's folder.
+        orders: Makes the process interrupt itself, see `interrupted.py`.
+        flags: More flags.
+    """
+    config = folder / "small.py"
+    config.write_text(f"def get_config(variant):\n    return {CONFIG!r}\n")
+    module = ["tests.training.interrupted", *orders, "--"] if orders else ["jfusion.main"]
+    flags = (f"--config={config}", f"--workdir={workdir}", *flags)
+    return subprocess.run(
+        [sys.executable, "-m", *module, *flags],
+        cwd=ROOT,
+        env={**os.environ, "JFUSION_CACHE": str(folder / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
 
 
 def results(folder: Path) -> dict:

@@ -1,53 +1,30 @@
 """Real processes, killed and stopped at chosen moments, end with the bits of one that was not."""
 
-import json
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from tests.training import runs
 
-ROOT = Path(__file__).parents[2]
 PREEMPTED = 75
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with the config, and the cache that all processes share."""
-    folder = tmp_path_factory.mktemp("resume")
-    (folder / "small.py").write_text(f"def get_config(variant):\n    return {runs.CONFIG!r}\n")
-    return folder
-
-
-def start(place, workdir, *orders):
-    """Runs the command, or with orders the one that interrupts itself."""
-    module = ["tests.training.interrupted", *orders, "--"] if orders else ["jfusion.main"]
-    return subprocess.run(
-        [sys.executable, "-m", *module]
-        + ["--config", str(place / "small.py"), "--workdir", str(workdir)],
-        cwd=ROOT,
-        env={**os.environ, "JFUSION_CACHE": str(place / "cache")},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    """A folder for the config, and for the caches that all processes share."""
+    return tmp_path_factory.mktemp("resume")
 
 
 @pytest.fixture(scope="module")
 def reference(place):
-    done = start(place, place / "reference")
+    done = runs.start(place, place / "reference")
     assert done.returncode == 0, done.stderr
     return done
 
 
 def newest(workdir):
-    return max(
-        int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit()
-    )
+    names = (path.name for path in (workdir / "checkpoints").iterdir())
+    return max(int(name) for name in names if name.isdigit())
 
 
 def test_a_run_killed_and_stopped_again_and_again_ends_with_the_same_bits(place, reference):
@@ -62,14 +39,14 @@ def test_a_run_killed_and_stopped_again_and_again_ends_with_the_same_bits(place,
         (["KILL:step:4"], killed, 18),  # in the second phase, at step 20
         (["KILL:evaluation:6"], killed, 32),  # in the test
     ]:
-        stopped = start(place, workdir, *orders)
+        stopped = runs.start(place, workdir, *orders)
         assert stopped.returncode == code, f"{orders}: {stopped.returncode}\n{stopped.stderr}"
         assert newest(workdir) == checkpoint, f"{orders}\n{stopped.stderr}"
         assert not (workdir / "summary.json").exists()
         if code == PREEMPTED:
             assert "stopped by SIGTERM" in stopped.stderr
             assert f"--workdir {workdir} resumes" in stopped.stderr
-    finished = start(place, workdir)
+    finished = runs.start(place, workdir)
     assert finished.returncode == 0, finished.stderr
     assert "resuming at step 32" in finished.stderr
     assert "damaged" not in finished.stderr
@@ -80,3 +57,35 @@ def test_a_run_killed_and_stopped_again_and_again_ends_with_the_same_bits(place,
     # Nothing is left of the saves that were cut off.
     names = [path.name for path in (workdir / "checkpoints").iterdir()]
     assert all(name.isdigit() for name in names), names
+
+
+def test_a_finished_run_is_reported_and_not_touched(place, reference):
+    workdir = place / "reference"
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+    again = runs.start(place, workdir)
+    assert again.returncode == 0
+    assert again.stdout.splitlines() == [
+        f"run folder: {workdir}",
+        f"this run is finished: see {workdir}/summary.json",
+    ]
+    assert again.stderr == ""
+    assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
+
+
+def test_what_a_log_shows(place, reference):
+    workdir = place / "reference"
+    told = reference.stdout.splitlines()
+    assert told[0] == told[-1] == f"run folder: {workdir}"
+    assert "macro_f1" in reference.stdout
+    # Nothing but the run's own lines: no warnings, no libraries.
+    known = ("devices: ", "train: ", "val: ", "test: ", "  plot: ", "phase ", "step ")
+    strange = [line for line in reference.stderr.splitlines() if not line.startswith(known)]
+    assert strange == []
+
+
+def test_sigterm_before_the_first_step_ends_at_once(place):
+    workdir = place / "not_begun"
+    stopped = runs.start(place, workdir, "TERM:start:1")
+    assert stopped.returncode == PREEMPTED
+    assert stopped.stderr == "stopped by SIGTERM before the first step\n"
+    assert [path.name for path in workdir.iterdir()] == ["config.json"]
