@@ -8,16 +8,26 @@ import json
 import math
 import os
 import socket
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboardX import RecordWriter, summary
-from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from jfusion.errors import UserError
+
+# Where torch is installed, tensorboardX would import it, for seconds and for nothing used here.
+_hide_torch = "torch" not in sys.modules
+if _hide_torch:
+    sys.modules["torch"] = None  # to Python, a module that is not there
+try:
+    from tensorboardX import RecordWriter, summary
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+finally:
+    if _hide_torch:
+        del sys.modules["torch"]
 
 METRICS_FILE = "metrics.jsonl"
 
