@@ -75,6 +75,8 @@ def write(folder: Path, artifact: Artifact) -> None:
         artifact: The model.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.parent.glob(f".{folder.name}-*"):  # of a write that was killed
+        shutil.rmtree(leftover)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     tensors = {f"params/{path}": np.asarray(x) for path, x in artifact.params.items()}
     tensors |= {f"stats/{path}": np.asarray(x) for path, x in artifact.stats.items()}

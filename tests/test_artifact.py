@@ -58,6 +58,7 @@ def test_nothing_in_it_is_a_pickle_and_all_can_read_it(model, tmp_path):
 def test_writing_again_replaces(model, tmp_path):
     artifact.write(tmp_path / "model", model)
     (tmp_path / "model" / "stray").write_text("old")
+    (tmp_path / ".model-killed").mkdir()
     artifact.write(tmp_path / "model", model)
     assert not (tmp_path / "model" / "stray").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
