@@ -19,7 +19,7 @@ from jfusion.models.encoded import Encoded
 from jfusion.models.layers import INIT, Common, LayerNorm, Linear
 from jfusion.ops.activations import gelu
 from jfusion.ops.depthwise import depthwise_conv2d
-from jfusion.ops.linear import linear
+from jfusion.ops.linear import add_bias, linear
 
 
 class PatchConv(nnx.Module):
@@ -72,7 +72,7 @@ class DepthwiseConv(nnx.Module):
         """[B, H, W, C] -> [B, H, W, C]."""
         kernel, bias = self.kernel[...].astype(self.dtype), self.bias[...].astype(self.dtype)
         y = depthwise_conv2d(x.astype(self.dtype), kernel, padding=((3, 3), (3, 3)))
-        return y + bias[None, None, None, :]
+        return add_bias(y, bias)
 
 
 class Layer(nnx.Module):

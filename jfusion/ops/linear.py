@@ -1,6 +1,7 @@
-"""The fully connected layer's product."""
+"""The fully connected layer's product, and biases."""
 
 import jax
+import jax.numpy as jnp
 
 
 def linear(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> jax.Array:
@@ -19,5 +20,14 @@ def linear(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> ja
     """
     y = x.reshape(-1, x.shape[-1]) @ kernel
     if bias is not None:
-        y = y + bias[None, :]
+        y = add_bias(y, bias)
     return y.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
+    """Adds `bias` [O] to `x` [..., O], whose dtype the sum has.
+
+    It adds in float32, so that the bias's gradient, a long sum, is summed in float32 too.
+    """
+    bias = bias.astype(jnp.float32).reshape((1,) * (x.ndim - 1) + bias.shape)
+    return (x.astype(jnp.float32) + bias).astype(x.dtype)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jfusion.ops.linear import linear
+from jfusion.ops.linear import add_bias, linear
 
 
 @pytest.mark.parametrize("shape", [(6,), (3, 6), (2, 3, 6), (2, 3, 5, 6)])
@@ -30,3 +30,11 @@ def test_values_and_gradients(shape, biased):
 def test_half_precision_keeps_its_dtype():
     x, kernel, bias = jnp.ones((2, 3), jnp.bfloat16), jnp.ones((3, 4), jnp.bfloat16), jnp.ones(4)
     assert linear(x, kernel, bias.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+    assert add_bias(x, bias[:3]).dtype == jnp.bfloat16
+
+
+def test_the_bias_gradient_is_summed_in_float32():
+    x, bias = jnp.zeros((2, 300, 3), jnp.bfloat16), jnp.zeros(3, jnp.float32)
+    _, pull = jax.vjp(lambda bias: add_bias(x, bias), bias)
+    # 600 ones: bfloat16 stands still at 256.
+    np.testing.assert_array_equal(pull(jnp.ones_like(x))[0], 600)
