@@ -73,8 +73,8 @@ class DistilBertAttention(nnx.Module):
 
     def __call__(self, x: jax.Array, lengths: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
         """[B, N, D] -> [B, N, D]."""
-        q, k, v = self.q_lin(x), self.k_lin(x), self.v_lin(x)
-        return self.out_lin(_attend(q, k, v, lengths, self.n_heads, self.dropout, rngs))
+        q, k, v = self.q_lin(x, rngs), self.k_lin(x, rngs), self.v_lin(x, rngs)
+        return self.out_lin(_attend(q, k, v, lengths, self.n_heads, self.dropout, rngs), rngs)
 
 
 class DistilBertFFN(nnx.Module):
@@ -93,7 +93,7 @@ class DistilBertFFN(nnx.Module):
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
         """[B, N, D] -> [B, N, D]."""
-        x = self.lin2(gelu(self.lin1(x)))
+        x = self.lin2(gelu(self.lin1(x, rngs)), rngs)
         return self.dropout(x, rngs=rngs)
 
 
@@ -196,7 +196,7 @@ class BertSelfAttention(nnx.Module):
 
     def __call__(self, x: jax.Array, lengths: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
         """[B, N, D] -> [B, N, D]."""
-        q, k, v = self.query(x), self.key(x), self.value(x)
+        q, k, v = self.query(x, rngs), self.key(x, rngs), self.value(x, rngs)
         return _attend(q, k, v, lengths, self.n_heads, self.dropout, rngs)
 
 
@@ -217,7 +217,7 @@ class BertOutput(nnx.Module):
 
     def __call__(self, x: jax.Array, residual: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
         """[B, N, I] and the residual [B, N, D] -> [B, N, D]."""
-        return self.LayerNorm(self.dropout(self.dense(x), rngs=rngs) + residual)
+        return self.LayerNorm(self.dropout(self.dense(x, rngs), rngs=rngs) + residual)
 
 
 class BertAttention(nnx.Module):
@@ -251,9 +251,9 @@ class BertIntermediate(nnx.Module):
     ):
         self.dense = Linear(width, hidden, **common)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
         """[B, N, D] -> [B, N, I]."""
-        return gelu(self.dense(x))
+        return gelu(self.dense(x, rngs))
 
 
 class BertLayer(nnx.Module):
@@ -280,7 +280,7 @@ class BertLayer(nnx.Module):
     ) -> jax.Array:
         """[B, N, D] -> [B, N, D]; `lengths` int32 [B] says how many tokens of a row are real."""
         x = self.attention(x, lengths, rngs)
-        return self.output(self.intermediate(x), x, rngs)
+        return self.output(self.intermediate(x, rngs), x, rngs)
 
 
 class Bert(nnx.Module):

@@ -100,7 +100,7 @@ class Layer(nnx.Module):
     def __call__(self, x: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
         """[B, H, W, C] -> [B, H, W, C]."""
         y = self.layernorm(self.dwconv(x))
-        y = self.pwconv2(gelu(self.pwconv1(y)))
+        y = self.pwconv2(gelu(self.pwconv1(y, rngs)), rngs)
         if self.layer_scale_parameter is not None:
             y = y * self.layer_scale_parameter[...].astype(y.dtype)[None, None, None, :]
         return x + self.drop_path(y, rngs=rngs)

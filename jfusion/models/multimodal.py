@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jfusion.models import lora
 from jfusion.models.bert import Bert, DistilBert
 from jfusion.models.convnext import ConvNeXt
 from jfusion.models.encoded import Encoded
@@ -116,7 +117,8 @@ def build(
     """Builds a model from its plain description, as `model.json` keeps it.
 
     Args:
-        spec: `{"encoders": {name: {"network", "sizes", "pixels"?: {"mean", "std", "flip"}}},
+        spec: `{"encoders": {name: {"network", "sizes", "pixels"?: {"mean", "std", "flip"},
+            "lora"?: {"patterns", "rank", "alpha", "dropout"}}},
             "fusion": {"kind", ...}, "modality_dropout": float, "heads": {name: outputs}}`.
         dtype: Compute type.
         param_dtype: Type of the parameters.
@@ -129,6 +131,8 @@ def build(
     encoders, pixels = {}, {}
     for name, part in sorted(spec["encoders"].items()):
         encoders[name] = NETWORKS[part["network"]](**part["sizes"], **types)
+        if "lora" in part:
+            lora.add(encoders[name], **part["lora"], **types)
         if "pixels" in part:
             pixels[name] = Pixels(**part["pixels"], dtype=dtype)
     fusion_spec = dict(spec["fusion"])
