@@ -72,6 +72,11 @@ def add(
             setattr(parent, last, adapted)
 
 
+def is_adapter(path: str) -> bool:
+    """Whether a parameter's path is that of an adapter."""
+    return path.endswith(("/lora_a", "/lora_b"))
+
+
 def merge(params: Mapping[str, ArrayLike], alpha: float) -> dict[str, ArrayLike]:
     """Folds the adapters into the kernels that they stand beside.
 
@@ -82,7 +87,7 @@ def merge(params: Mapping[str, ArrayLike], alpha: float) -> dict[str, ArrayLike]
     Returns:
         The parameters without adapters: those of the same network had it never been adapted.
     """
-    merged = {p: x for p, x in params.items() if not p.endswith(("/lora_a", "/lora_b"))}
+    merged = {path: leaf for path, leaf in params.items() if not is_adapter(path)}
     for path in params:
         if not path.endswith("/lora_a"):
             continue
