@@ -4,22 +4,19 @@ Posters stay the bytes that the archive holds, whatever they are (grey, CMYK, a 
 name); they are decoded with every other picture, in `data/image.py`.
 """
 
-import contextlib
-import functools
 import hashlib
 import io
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
 
+from jfusion.data.builders import built
 from jfusion.data.builders import mm_imdb_archive as archive
+from jfusion.data.builders.built import BuiltSplit
 from jfusion.data.builders.mm_imdb_archive import LABELS
-from jfusion.data.cache import cache_root
-from jfusion.data.problems import DataError
 from jfusion.data.source import Row
 
 
@@ -51,7 +48,7 @@ class MmImdb(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         root = Path(dl_manager.manual_dir)
-        movies = archive.read(root, _progress("Reading texts...", " movies"))
+        movies = archive.read(root, built.progress("Reading texts...", " movies"))
         self.info.metadata["counts"] = {s: archive.summary(rows) for s, rows in movies.items()}
         self.info.metadata["fingerprints"] = {}
         return {split: self._generate_examples(split, rows) for split, rows in movies.items()}
@@ -78,31 +75,14 @@ class MmImdb(tfds.core.GeneratorBasedBuilder):
         self.info.metadata["fingerprints"][split] = digest.hexdigest()
 
 
-class MmImdbSplit:
-    """One split of the built data set, a `Source`.
-
-    Attributes:
-        name: For messages, `mm_imdb/train`.
-        fingerprint: A digest of every cell.
-        root: None: posters are bytes.
-    """
-
-    root = None
+class MmImdbSplit(BuiltSplit):
+    """One split of the built data set, a `Source`."""
 
     def __init__(self, builder: MmImdb, split: str):
-        self.name = f"mm_imdb/{split}"
-        self.fingerprint = builder.info.metadata["fingerprints"][split]
-        self._records = builder.as_data_source(
-            split, decoders={"poster": tfds.decode.SkipDecoding()}
-        )
+        super().__init__(builder, split, {"poster": tfds.decode.SkipDecoding()})
 
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __getitem__(self, index: int) -> Row:
-        if not 0 <= index < len(self):
-            raise IndexError(f"{self.name} has {len(self)} rows; there is no row {index + 1}")
-        record = self._records[index]
+    def row(self, record: dict[str, Any]) -> Row:
+        """The movie that a record stands for."""
         return {
             "id": record["id"].decode(),
             "plot": record["plot"].decode() or None,
@@ -110,22 +90,10 @@ class MmImdbSplit:
             "genres": [LABELS[label] for label in record["genres"]],
         }
 
-    def locate(self, index: int) -> str:
-        """Where a person finds the row."""
-        return f"{self.name} row {index + 1} (id {self[index]['id']})"
-
-
-def default_data_dir() -> Path:
-    """Where `jfusion.prepare` writes to if it is not told."""
-    return cache_root("") / "tfds"
-
 
 def open_built(data_dir: str | os.PathLike = "") -> MmImdb | None:
     """The built data set in `data_dir` (empty: the default), or None if it is not there."""
-    data_dir = Path(data_dir or default_data_dir()).expanduser()
-    if not (data_dir / MmImdb.name / str(MmImdb.VERSION)).is_dir():
-        return None  # not asked of TFDS, which warns of what is not there
-    return MmImdb(data_dir=data_dir)
+    return built.open_built(MmImdb, data_dir)
 
 
 def build(source: str | os.PathLike, data_dir: str | os.PathLike = "") -> MmImdb:
@@ -139,38 +107,38 @@ def build(source: str | os.PathLike, data_dir: str | os.PathLike = "") -> MmImdb
         DataError: The source is something else, or files of it are missing or broken.
     """
     source = Path(source).expanduser()
-    packed = source.is_file()
-    root = None if packed else archive.find(source)
-    data_dir = Path(data_dir or default_data_dir()).expanduser()
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{data_dir}: cannot be made: {error.strerror}") from error
-    builder = MmImdb(data_dir=data_dir, file_format="array_record")
-    with tempfile.TemporaryDirectory(prefix="preparing-", dir=data_dir) as scratch:
-        if packed:
-            root = Path(scratch, "unpacked")
-            archive.unpack(source, root, _progress("Unpacking...", " files"))
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of a download
-            builder.download_and_prepare(
-                download_dir=Path(scratch, "downloads"),
-                download_config=tfds.download.DownloadConfig(manual_dir=root),
-            )
-    return builder
+    root = None if source.is_file() else archive.find(source)
+
+    def place(scratch: Path) -> Path:
+        if root is None:
+            archive.unpack(source, scratch, built.progress("Unpacking...", " files"))
+        return root or scratch
+
+    return built.build(MmImdb, place, data_dir)
 
 
 def sources(data_dir: str | os.PathLike = "") -> dict[str, MmImdbSplit]:
     """The splits `train`, `val` and `test` of the data set that was built in `data_dir`."""
-    builder = open_built(data_dir)
-    if builder is None:
-        where = Path(data_dir or default_data_dir())
-        raise DataError(
-            f"{where}: no mm_imdb was built there; build it with python -m jfusion.prepare "
-            "--dataset mm_imdb --source FOLDER" + (f" --data_dir {where}" if data_dir else "")
-        )
+    builder = built.require_built(MmImdb, data_dir)
     return {split: MmImdbSplit(builder, split) for split in archive.SPLITS}
 
 
-def _progress(what: str, unit: str) -> archive.Progress:
-    """TFDS's own bar, which `tfds.disable_progress_bar` turns off."""
-    return functools.partial(tfds.core.utils.tqdm, desc=what, unit=unit, leave=False)
+def tables(builder: MmImdb) -> dict[str, dict[str, list[int]]]:
+    """What was built: heading -> row -> a number for each split."""
+    splits = list(builder.info.metadata["counts"].values())
+    kinds = ("movies", "without_plot", "without_poster", "without_label")
+    labels = {label: [split["labels"][label] for split in splits] for label in LABELS}
+    names = sorted({name for split in splits for name in split["dropped"]})
+    return {
+        "": {kind.replace("_", " "): [split[kind] for split in splits] for kind in kinds},
+        "label": labels,
+        "genre that is no label": {
+            name: [split["dropped"].get(name, 0) for split in splits] for name in names
+        },
+    }
+
+
+def remarks(builder: MmImdb) -> list[str]:
+    """What else is to be told of what was built."""
+    del builder
+    return []
