@@ -28,17 +28,18 @@ from jfusion.data.problems import DataError
 from jfusion.data.progress import say, track
 from jfusion.data.source import Source
 
-_FORMAT = 1  # to be raised when the same spec begins to give other arrays
+_FORMAT = 2  # to be raised when the same spec begins to give other arrays
 _CHUNK = 32  # rows that a thread takes at once
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError)
 
 
 class Modality(Protocol):
-    """What the cache needs of a `TextInput` or an `ImageInput`."""
+    """What the cache needs of a `TextInput`, an `ImageInput` or a `SequenceInput`."""
 
     kind: str
     column: str
     arrays: Mapping[str, tuple[tuple[int, ...], Any]]
+    notes: tuple[str, ...]
 
     def spec(self) -> dict[str, Any]:
         """All that fixes the result, JSON-ready."""
@@ -57,13 +58,13 @@ class Column:
         arrays: `{array: [rows, ...]}`, memory-mapped; zeros where absent.
         present: bool [rows]; false where the cell is empty or bad.
         bad: Row -> why its cell cannot be used.
-        truncated: bool [rows]; true where a text was cut.
+        notes: `{note: float32 [rows]}`, what preprocessing did to the cells; zeros where absent.
     """
 
     arrays: Mapping[str, np.ndarray]
     present: np.ndarray
     bad: Mapping[int, str]
-    truncated: np.ndarray
+    notes: Mapping[str, np.ndarray]
 
 
 def cache_root(cache_dir: str | Path = "") -> Path:
@@ -157,18 +158,28 @@ def _read(folder: Path, rows: int, modality: Modality) -> Column:
         arrays[name] = np.load(folder / f"{name}.npy", mmap_mode="r")
         if arrays[name].shape != (rows, *shape) or arrays[name].dtype != dtype:
             raise ValueError(f"{name}.npy is {arrays[name].dtype} {arrays[name].shape}")
-    flags = {name: np.load(folder / f"{name}.npy") for name in ("present", "truncated")}
-    for name, values in flags.items():
-        if values.shape != (rows,) or values.dtype != bool:
-            raise ValueError(f"{name}.npy is {values.dtype} {values.shape}")
+    present = _read_per_row(folder / "present.npy", rows, bool)
+    notes = {name: _read_per_row(_note(folder, name), rows, np.float32) for name in modality.notes}
     bad = {int(row): str(reason) for row, reason in facts["bad"]}
-    return Column(arrays, bad=bad, **flags)
+    return Column(arrays, present, bad, notes)
+
+
+def _read_per_row(path: Path, rows: int, dtype: Any) -> np.ndarray:
+    values = np.load(path)
+    if values.shape != (rows,) or values.dtype != dtype:
+        raise ValueError(f"{path.name} is {values.dtype} {values.shape}")
+    return values
+
+
+def _note(folder: Path, name: str) -> Path:
+    return folder / f"note-{name}.npy"
 
 
 def _write(build: Path, source: Source, modality: Modality, progress: bool) -> None:
     """Preprocesses all rows into a folder."""
     rows = len(source)
-    present, truncated, bad = np.zeros(rows, bool), np.zeros(rows, bool), {}
+    present, bad = np.zeros(rows, bool), {}
+    notes = {name: np.zeros(rows, np.float32) for name in modality.notes}
     starts = range(0, rows, _CHUNK)
     what = f"{source.name}: reading column {modality.column!r}"
     with contextlib.ExitStack() as stack:
@@ -186,10 +197,12 @@ def _write(build: Path, source: Source, modality: Modality, progress: bool) -> N
                 file.write(cells.arrays[name].data)
             present[start : start + len(here)] = here
             bad |= {start + i: reason for i, reason in cells.bad.items()}
-            truncated[[start + i for i in cells.truncated]] = True
+            for name, values in notes.items():
+                values[start : start + len(here)] = cells.notes[name]
             advance(len(here))
     np.save(build / "present.npy", present)
-    np.save(build / "truncated.npy", truncated)
+    for name, values in notes.items():
+        np.save(_note(build, name), values)
     facts = {"bad": sorted(bad.items()), "spec": modality.spec()}
     (build / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
 
@@ -204,11 +217,18 @@ def _chunk(source: Source, modality: Modality, start: int) -> tuple[int, Cells, 
     present = np.zeros(size, bool)
     present[full] = True
     present[list(bad)] = False
-    arrays = {}
-    for name, array in cells.arrays.items():
-        arrays[name] = np.zeros((size, *array.shape[1:]), array.dtype)
-        arrays[name][full] = array
-    return start, Cells(arrays, bad, [full[i] for i in cells.truncated]), present
+    arrays, notes = (
+        {name: _spread(array, full, size) for name, array in part.items()}
+        for part in (cells.arrays, cells.notes)
+    )
+    return start, Cells(arrays, bad, notes), present
+
+
+def _spread(array: np.ndarray, rows: list[int], size: int) -> np.ndarray:
+    """Puts the rows of an array to their places: [n, ...] to [size, ...], zeros elsewhere."""
+    spread = np.zeros((size, *array.shape[1:]), array.dtype)
+    spread[rows] = array
+    return spread
 
 
 @contextlib.contextmanager

@@ -3,13 +3,16 @@
 import difflib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
-from jfusion.data.problems import BadCell
+from jfusion.data.problems import BadCell, DataError
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -19,12 +22,12 @@ class Cells:
     Attributes:
         arrays: `{array: [n, ...]}`, zeros in the rows of bad cells.
         bad: Position among the cells -> why that cell cannot be used.
-        truncated: Positions of cells that were cut to fit.
+        notes: `{note: float32 [n]}`, what preprocessing did to the cells.
     """
 
     arrays: Mapping[str, np.ndarray]
     bad: Mapping[int, str]
-    truncated: Sequence[int] = ()
+    notes: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def is_empty(cell: Any) -> bool:
@@ -59,6 +62,37 @@ def parse_labels(cell: Any, delimiter: str) -> list[str]:
     return list(dict.fromkeys(_name(name, cell) for name in names))
 
 
+def parse_name(cell: Any) -> str:
+    """The one name in a cell; whole numbers count as names.
+
+    Raises:
+        BadCell: The cell is empty or holds something that is no name.
+    """
+    if is_empty(cell):
+        raise BadCell("label is empty")
+    return _name(cell, cell)
+
+
+def parse_number(cell: Any) -> float:
+    """The number in a cell, or the number that its text says.
+
+    Raises:
+        BadCell: The cell is empty or holds something that is no finite number.
+    """
+    if is_empty(cell):
+        raise BadCell("number is empty")
+    numeric = isinstance(cell, int | float | str | Decimal | np.number)
+    try:
+        number = float(cell) if numeric and not isinstance(cell, bool) else None
+    except (ValueError, OverflowError):
+        number = None
+    if number is None:
+        raise BadCell(f"{_short(cell)} is not a number")
+    if not abs(number) <= _LARGEST:
+        raise BadCell(f"{_short(cell)} is not a finite number, or too large for float32")
+    return number
+
+
 def near(name: str, known: Iterable[str]) -> str:
     """The end of a message about a name that is not among the `known`: what may have been meant."""
     known = [str(other) for other in known]
@@ -70,6 +104,13 @@ def near(name: str, known: Iterable[str]) -> str:
         return f"; near it: {', '.join(repr(match) for match in matches)}"
     shown = ", ".join(repr(other) for other in known[:30])
     return f"; there are: {shown}{', ...' if len(known) > 30 else ''}"
+
+
+def require_column(where: str, name: str, columns: Iterable[str]) -> None:
+    """Raises a `DataError` that names the nearest columns, unless the column is there."""
+    columns = list(columns)
+    if name not in columns:
+        raise DataError(f"{where} has no column {name!r}{near(name, columns)}")
 
 
 def _split(text: str, delimiter: str) -> list:

@@ -8,22 +8,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from jfusion.config import Config, Data, Image, MultiLabel, Text
-from jfusion.data import table
+from jfusion.config import Config, Data, Frames, Image, MultiLabel, Regression, Target, Text
+from jfusion.data import folds, groups, table
 from jfusion.data.cache import remember
 from jfusion.data.columns import is_empty
 from jfusion.data.image import ImageInput
 from jfusion.data.problems import DataError
+from jfusion.data.sequence import SequenceInput
 from jfusion.data.source import Source
-from jfusion.data.split import (
-    InputReader,
-    LabelColumn,
-    Split,
-    bad_cells,
-    label_cells,
-    prepare_split,
-    require_columns,
-)
+from jfusion.data.split import InputReader, Split, bad_cells, prepare_split, require_columns
+from jfusion.data.targets import TargetColumn, labels_of, target_of
 from jfusion.data.text import TextInput, Vocabulary
 from jfusion.pretrained import hub, networks
 
@@ -35,8 +29,9 @@ class Dataset:
     Attributes:
         splits: `train`, `val` and `test`.
         inputs: What turned the cells of each modality into arrays; prediction needs the same.
-        labels: Label names by target, in the order of the outputs.
-        best_possible: Metric -> the best test score that anything can reach; only of the sample.
+        labels: Names of labels or classes by target, in the order of the outputs; none where the
+            target has no such things.
+        best_possible: Metric -> the best test score that anything can reach; only of the samples.
     """
 
     splits: Mapping[str, Split]
@@ -47,7 +42,7 @@ class Dataset:
 
 def input_from_spec(spec: Mapping[str, Any], folder: Path, name: str) -> InputReader:
     """The input whose `spec()` and `save(folder, name)` were kept."""
-    kinds = {reader.kind: reader for reader in (TextInput, ImageInput)}
+    kinds = {reader.kind: reader for reader in (TextInput, ImageInput, SequenceInput)}
     return kinds[spec["kind"]].from_spec(spec, folder, name)
 
 
@@ -63,20 +58,21 @@ def load(config: Config, folders: Mapping[str, Path]) -> Dataset:
         DataError: The data cannot be used as the config asks; it lists every bad cell of every
             split, not just the first.
     """
-    sources = open_sources(config.data, config.inputs.values(), config.seed)
+    data, cache_dir = config.data, config.data.cache_dir
+    unlabelled = [target_of(section) for section in config.targets.values()]
+    sources = open_sources(data, config.inputs.values(), config.seed, unlabelled)
     for source in sources.values():
-        require_columns(source, (*config.inputs.values(), *config.targets.values()))
-    cache_dir = config.data.cache_dir
+        require_columns(source, config.inputs.values(), unlabelled)
+    if data.group_column:
+        groups.require_apart(sources, data.group_column, cache_dir)
     inputs = {
         name: _reader(name, part, folders.get(name), sources["train"], cache_dir)
         for name, part in config.inputs.items()
     }
-    targets = {
-        name: LabelColumn(
-            target.column, target.delimiter, _labels(target, config.data, sources["train"])
-        )
-        for name, target in config.targets.items()
+    labels = {
+        name: _labels(section, data, sources["train"]) for name, section in config.targets.items()
     }
+    targets = {name: target_of(section, labels[name]) for name, section in config.targets.items()}
     splits, problems = {}, []
     for name, source in sources.items():
         try:
@@ -85,7 +81,7 @@ def load(config: Config, folders: Mapping[str, Path]) -> Dataset:
                 inputs,
                 targets,
                 name=name,
-                on_error=config.data.on_error,
+                on_error=data.on_error,
                 cache_dir=cache_dir,
             )
         except DataError as error:
@@ -97,17 +93,19 @@ def load(config: Config, folders: Mapping[str, Path]) -> Dataset:
     for name, split in splits.items():
         if not len(split):
             raise DataError(f"no row of {name} ({split.source.name}) can be used", split.problems)
-    labels = {name: target.labels for name, target in targets.items()}
     return Dataset(splits, inputs, labels, _best_possible(config, splits["test"]))
 
 
-def open_sources(data: Data, inputs: Iterable[Any], seed: int = 0) -> dict[str, Source]:
-    """The splits of a data set, as they are.
+def open_sources(
+    data: Data, inputs: Iterable[Any], seed: int = 0, targets: Iterable[TargetColumn] = ()
+) -> dict[str, Source]:
+    """The splits of a data set, or those of one of its folds.
 
     Args:
         data: Which data set.
         inputs: The modalities: anything with `kind` and `column`.
-        seed: Seeds a random split.
+        seed: Seeds a random split and the cut into folds.
+        targets: What is to be predicted; only folds ask for it.
 
     Returns:
         `{"train": ..., "val": ..., "test": ...}`.
@@ -115,50 +113,86 @@ def open_sources(data: Data, inputs: Iterable[Any], seed: int = 0) -> dict[str, 
     Raises:
         DataError: There is no such data, or not in three splits.
     """
-    if data.source == "movies":
-        return _movies().sources(data.rows)
-    if data.source == "mm_imdb":
-        return _mm_imdb().sources(data.path)
-    pictures = [part.column for part in inputs if part.kind == "image"]
-    return table.splits(data, pictures=pictures, seed=seed)
+    if data.source == "table":
+        sources = table.splits(data, pictures=path_columns(inputs), seed=seed)
+    elif data.source in ("movies", "interviews"):
+        sources = _data_set(data.source).sources(data.rows)
+    else:
+        sources = _data_set(data.source).sources(data.path)
+    if not data.fold:
+        return sources
+    targets = list(targets)
+    for source in sources.values():
+        require_columns(source, (), targets)
+    return folds.divide(
+        sources,
+        data.fold,
+        targets,
+        group_column=data.group_column,
+        seed=seed,
+        cache_dir=data.cache_dir,
+    )
 
 
-def _movies() -> ModuleType:
-    from jfusion.data.samples import movies  # imports scikit-learn
-
-    return movies
-
-
-def _mm_imdb() -> ModuleType:
-    from jfusion.data.builders import mm_imdb  # imports TFDS
-
-    return mm_imdb
+def path_columns(inputs: Iterable[Any]) -> list[str]:
+    """The columns of modalities whose cells may be paths; inputs are as for `open_sources`."""
+    return [part.column for part in inputs if part.kind in ("image", "sequence")]
 
 
-def _labels(target: MultiLabel, data: Data, train: Source) -> tuple[str, ...]:
+def _data_set(name: str) -> ModuleType:
+    """The module of a data set, imported when asked for: TFDS and scikit-learn are slow."""
+    if name == "movies":
+        from jfusion.data.samples import movies as module
+    elif name == "interviews":
+        from jfusion.data.samples import interviews as module
+    elif name == "mm_imdb":
+        from jfusion.data.builders import mm_imdb as module
+    else:
+        from jfusion.data.builders import daic_woz as module
+    return module
+
+
+def _labels(section: Target, data: Data, train: Source) -> tuple[str, ...]:
     """The names that a target may take: the config's, the data set's, or the training split's."""
-    if target.labels:
-        return target.labels
-    if data.source != "table" and target.column == "genres":
-        return (_movies() if data.source == "movies" else _mm_imdb()).LABELS
-    cells = label_cells(train, target.column, target.delimiter, data.cache_dir)
-    labels = {label for names in cells if isinstance(names, list) for label in names}
-    if not labels:
-        raise DataError(f"{train.name} has no label in column {target.column!r}")
-    return tuple(sorted(labels))
+    genres = data.source in ("movies", "mm_imdb") and section.column == "genres"
+    if isinstance(section, MultiLabel) and genres and not section.labels:
+        return _data_set(data.source).LABELS
+    return labels_of(section, train, data.cache_dir)
 
 
 def _best_possible(config: Config, test: Split) -> dict[str, float]:
-    if config.data.source != "movies":
-        return {}
+    """The best test score that the cues of a sample allow."""
     columns = [part.column for part in config.inputs.values()]
-    return {"macro_f1": _movies().best_possible(test.source, columns, test.keep.tolist())}
+    if config.data.source == "movies" and not config.data.fold:
+        best = _data_set("movies").best_possible(test.source, columns, test.keep.tolist())
+        return {"macro_f1": best}
+    if config.data.source != "interviews":
+        return {}
+    sequences = [part for part in config.inputs.values() if isinstance(part, Frames)]
+    order = any(part.encoder.network != "mean_pool" for part in sequences)
+    rows: dict[int, tuple[Source, list[int]]] = {}
+    for row in test.keep.tolist():
+        source, row = test.source.part(row) if config.data.fold else (test.source, row)
+        rows.setdefault(id(source), (source, []))[1].append(row)
+    squares = 0.0
+    for source, part in rows.values():
+        best = _data_set("interviews").best_possible(source, columns, part, order=order)
+        squares += len(part) * best["rmse"] ** 2
+    rmse = (squares / len(test)) ** 0.5
+    return {
+        "rmse" if len(config.targets) == 1 else f"{name}/rmse": rmse
+        for name, section in config.targets.items()
+        if isinstance(section, Regression)
+    }
 
 
 def _reader(
-    name: str, part: Text | Image, folder: Path | None, train: Source, cache_dir: str
+    name: str, part: Text | Image | Frames, folder: Path | None, train: Source, cache_dir: str
 ) -> InputReader:
     """What turns the cells of a modality into arrays, as config and checkpoint have it."""
+    if isinstance(part, Frames):
+        options = {"features": part.features, "steps": part.steps, "cache_dir": cache_dir}
+        return SequenceInput.fit(train, part.column, **options)
     if isinstance(part, Image):
         resample = networks.describe(folder).resample if folder else ""
         size = {"size": part.size, "crop": part.crop}
@@ -176,4 +210,5 @@ def _reader(
         texts = (train[row][part.column] for row in range(len(train)))
         full = (text for text in texts if not is_empty(text))
         kept = remember(cache_dir, key, lambda: asdict(Vocabulary.fit(full, part.vocabulary)))
-    return TextInput(part.column, Vocabulary(**kept), max_tokens=part.max_tokens)
+    sizes = {"max_tokens": part.max_tokens, "windows": part.windows}
+    return TextInput(part.column, Vocabulary(**kept), **sizes)

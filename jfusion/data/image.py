@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from jfusion.data.columns import Cells
+from jfusion.data.paths import inside
 from jfusion.data.problems import BadCell
 
 MAX_PIXELS = 100_000_000
@@ -48,6 +49,7 @@ class ImageInput:
     """
 
     kind = "image"
+    notes = ()
 
     def __init__(
         self, column: str, *, size: int = 224, crop: float = 0.875, resample: str = "bicubic"
@@ -152,7 +154,7 @@ def _open(cell: Any, root: Path | None) -> IO[bytes]:
         return io.BytesIO(cell)
     if not isinstance(cell, str):
         raise BadCell(f"neither a path nor an encoded picture but {type(cell).__name__}")
-    path = _inside(cell.strip(), root)
+    path = inside(cell.strip(), root, "picture")
     try:
         file = open(path, "rb")
     except OSError as error:
@@ -161,26 +163,6 @@ def _open(cell: Any, root: Path | None) -> IO[bytes]:
         file.close()
         raise BadCell(f"{cell!r} has zero bytes")
     return file
-
-
-def _inside(cell: str, root: Path | None) -> Path:
-    """The real path of a cell, which must be a file within the root."""
-    if root is None:
-        raise BadCell(f"{cell!r} is a path, but the data set has no picture folder")
-    try:
-        base = root.resolve()
-        path = (base / cell).resolve()
-        found = path.is_file()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise BadCell(f"{cell!r} is no usable path: {error}") from None
-    if not path.is_relative_to(base):
-        raise BadCell(
-            f"{cell!r} is outside the data folder {base}; set data.root to a folder that holds all "
-            "pictures"
-        )
-    if not found:
-        raise BadCell(f"no file {cell!r} in {base}")
-    return path
 
 
 def _check_size(size: tuple[int, int]) -> None:

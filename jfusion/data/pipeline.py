@@ -48,8 +48,9 @@ def batches(
     Returns:
         Batches of NumPy arrays, b = B / process_count rows each:
         `{"inputs": {modality: {array: [b, ...]}}, "present": {modality: bool [b]},
-        "targets": {head: float32 [b, C]}, "row": int64 [b], "weight": float32 [b]}`.
-        Padding has row -1, weight 0, nothing present, and zeros elsewhere.
+        "targets": {head: [b, ...]}, "row": int64 [b], "weight": float32 [b]}`.
+        Targets keep their type, see `Split`. Padding has row -1, weight 0, nothing present, and
+        zeros elsewhere: it looks like class 0 and subject 0, and only the weight tells it.
     """
     if batch_size % process_count:
         raise ValueError(

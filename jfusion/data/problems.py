@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from jfusion.data.source import Source
+from jfusion.data.source import Joined, Source
 from jfusion.errors import UserError
 
 _SHOWN = 20
@@ -33,6 +33,8 @@ class Problem:
     @classmethod
     def at(cls, source: Source, index: int, column: str, reason: str) -> Self:
         """The problem of a cell in the source's row `index` (counted from 0)."""
+        if isinstance(source, Joined):
+            source, index = source.part(index)
         row = source.locate(index).removeprefix(source.name).strip()
         return cls(source.name, row, column, reason)
 

@@ -1,28 +1,33 @@
 """What the rest of jfusion needs of a data set: one split, row by row."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 Row = dict[str, Any]
-"""Column -> str, bytes, list of str, float or None."""
+"""Column -> str, bytes, list of str, float, float32 [frames, features] or None."""
 
 
 @runtime_checkable
 class Source(Protocol):
     """One split with random access.
 
-    A picture cell is `bytes` (an encoded image) or `str` (a path relative to `root`). `None` and an
-    empty text mean that the row does not have the modality; empty bytes are a broken picture.
-    `__getitem__` is called from several threads.
+    A picture cell is `bytes` (an encoded image) or `str` (a path relative to `root`). A sequence
+    cell is an array of frames, in which NaN is what is not known, or a path to a `.npy` file; all
+    sequences of a row begin and end together. `None` and an empty text mean that the row does not
+    have the modality; empty bytes are a broken picture. `__getitem__` is called from several
+    threads.
+
+    A source may have two attributes more: `features`, `{column: names of a sequence's features}`,
+    and `bad_rows`, row -> `(column, reason)` for rows that cannot be used.
 
     Attributes:
         name: What messages name: the file's path, or for example `mm_imdb/train`.
         fingerprint: A hex digest that changes whenever the content changes; it keys the cache.
-        root: The folder that picture paths are relative to and may not leave; None where pictures
-            are bytes.
+        root: The folder that paths are relative to and may not leave; None where there are none.
     """
 
     name: str
@@ -63,6 +68,11 @@ class Subset:
         self.root = whole.root
 
     @property
+    def features(self) -> Mapping[str, Sequence[str]]:
+        """Those of the whole."""
+        return getattr(self.whole, "features", {})
+
+    @property
     def fingerprint(self) -> str:
         """That of the whole, with the rows."""
         return hashlib.sha256(self.whole.fingerprint.encode() + self.rows.tobytes()).hexdigest()
@@ -76,3 +86,54 @@ class Subset:
     def locate(self, index: int) -> str:
         """Where a person finds the row, in the whole."""
         return self.whole.locate(int(self.rows[index]))
+
+
+class Joined:
+    """Several sources as one, one after the other.
+
+    Attributes:
+        parts: The sources.
+        starts: int64 [parts], the row at which each begins.
+        bad_rows: Row -> `(column, reason)` for rows that cannot be used.
+        root: The folder that paths are relative to.
+    """
+
+    def __init__(self, parts: Sequence[Source], root: Path | None):
+        self.parts = tuple(parts)
+        self.starts = np.cumsum([0, *map(len, self.parts)])[:-1]
+        self.name = ", ".join(part.name for part in self.parts)
+        self.root = root
+        self.bad_rows = {
+            int(start) + row: problem
+            for start, part in zip(self.starts, self.parts, strict=True)
+            for row, problem in getattr(part, "bad_rows", {}).items()
+        }
+
+    @property
+    def features(self) -> Mapping[str, Sequence[str]]:
+        """Those of the first part; the others have the same."""
+        return getattr(self.parts[0], "features", {})
+
+    @property
+    def fingerprint(self) -> str:
+        """That of all parts, in order."""
+        return hashlib.sha256("".join(p.fingerprint for p in self.parts).encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def __getitem__(self, index: int) -> Row:
+        part, row = self.part(index)
+        return part[row]
+
+    def part(self, index: int) -> tuple[Source, int]:
+        """The source that a row is of, and its number there."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name} has {len(self)} rows; there is no row {index + 1}")
+        number = int(np.searchsorted(self.starts, index, side="right")) - 1
+        return self.parts[number], index - int(self.starts[number])
+
+    def locate(self, index: int) -> str:
+        """Where a person finds the row, in its own source."""
+        part, row = self.part(index)
+        return part.locate(row)

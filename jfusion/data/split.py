@@ -7,31 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from jfusion.data.cache import materialize, remember
-from jfusion.data.columns import near, parse_labels
+from jfusion.data.cache import materialize
+from jfusion.data.columns import require_column
 from jfusion.data.image import ImageInput
-from jfusion.data.problems import BadCell, DataError, Problem
+from jfusion.data.problems import DataError, Problem
+from jfusion.data.sequence import SequenceInput
 from jfusion.data.source import Source, Subset
-from jfusion.data.table import require_column
+from jfusion.data.targets import TargetColumn
 from jfusion.data.text import TextInput
 
-InputReader = TextInput | ImageInput
+InputReader = TextInput | ImageInput | SequenceInput
 """What turns the cells of a modality into arrays."""
-
-
-@dataclass(frozen=True)
-class LabelColumn:
-    """A target: any number of labels per row.
-
-    Attributes:
-        column: The column of the table.
-        delimiter: What joins the names in a cell that is not a list.
-        labels: The names that may stand there, in the order of the outputs.
-    """
-
-    column: str
-    delimiter: str
-    labels: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -45,12 +31,16 @@ class Split:
         source: Where the rows come from.
         inputs: `{modality: {array: [all rows, ...]}}`, memory-mapped; zeros where absent.
         present: `{modality: bool [all rows]}`.
-        targets: `{head: float32 [all rows, C]}`, zeros where labels are bad; empty in prediction.
+        targets: `{head: [all rows, ...]}`, zeros where the cell is bad; empty in prediction. Labels
+            float32 [rows, C], a class int32 [rows], a number float32 [rows, 1], an embedding's
+            class and subject int32 [rows, 2].
         rows: int64 [rows], the rows of the split, ascending.
         keep: int64 [kept], those of them that take part.
         problems: Every bad cell and row of the split.
         faults: Row -> `{modality or column: reason}`, the same by row.
-        truncated: How many texts that take part were cut to the token limit, by modality.
+        notes: `{modality: {note: float32 [all rows]}}`, what preprocessing did to each cell: of a
+            text, which share of it is `used`; of a sequence, which share of its values is `valid`
+            and how many were `infinite`. Zeros where absent.
     """
 
     name: str
@@ -62,7 +52,7 @@ class Split:
     keep: np.ndarray
     problems: tuple[Problem, ...] = ()
     faults: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
-    truncated: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """The number of rows that take part."""
@@ -102,7 +92,7 @@ class Split:
 def prepare_split(
     source: Source,
     inputs: Mapping[str, InputReader],
-    targets: Mapping[str, LabelColumn] | None = None,
+    targets: Mapping[str, TargetColumn] | None = None,
     *,
     name: str = "",
     on_error: str = "raise",
@@ -111,8 +101,8 @@ def prepare_split(
 ) -> Split:
     """Preprocesses one split; training, evaluation and prediction all come through here.
 
-    Bad are: a cell that its modality refuses, a label cell that is empty or holds an unknown name,
-    a row in the source's `bad_rows` (if it has any), and a row without any modality.
+    Bad are: a cell that its modality refuses, a target cell that is empty or holds an unknown name
+    or no number, a row in the source's `bad_rows` (if it has any), and a row without any modality.
 
     Args:
         source: The rows.
@@ -120,7 +110,7 @@ def prepare_split(
         targets: What is to be predicted; None in prediction.
         name: What the split is called; empty: the source's name.
         on_error: `raise` reports all bad cells after the whole pass. `missing` takes a bad cell for
-            an absent modality; `skip` leaves its row out. Both leave out a row whose label is bad
+            an absent modality; `skip` leaves its row out. Both leave out a row whose target is bad
             or that has no modality.
         cache_dir: Where to keep the result, see `cache.cache_root`.
         progress: Whether to show how far it is.
@@ -129,7 +119,7 @@ def prepare_split(
         DataError: There are no rows or not the columns, or with `raise` a bad cell.
     """
     targets = targets or {}
-    require_columns(source, (*inputs.values(), *targets.values()))
+    require_columns(source, inputs.values(), targets.values())
     rows = np.arange(len(source))
     if isinstance(source, Subset):
         source, rows = source.whole, source.rows
@@ -145,7 +135,7 @@ def prepare_split(
         left_out |= ledger.note(column, column, {row: reason})
     values = {}
     for head, target in targets.items():
-        values[head], bad = _encode_labels(source, target, cache_dir)
+        values[head], bad = target.encode(source, cache_dir)
         left_out |= ledger.note(target.column, target.column, bad)
     present = {modality: column.present for modality, column in columns.items()}
     empty = set(np.flatnonzero(~np.any(list(present.values()), axis=0)).tolist())
@@ -167,11 +157,7 @@ def prepare_split(
         keep=keep,
         problems=problems,
         faults=ledger.faults,
-        truncated={
-            modality: int(column.truncated[keep].sum())
-            for modality, column in columns.items()
-            if inputs[modality].kind == "text"
-        },
+        notes={modality: column.notes for modality, column in columns.items()},
     )
 
 
@@ -183,33 +169,16 @@ def bad_cells(problems: Iterable[Problem]) -> DataError:
     return DataError(f"{count} in the data; {advice}:", problems)
 
 
-def require_columns(source: Source, parts: Iterable[Any]) -> None:
-    """Raises a `DataError` unless the source has rows, and the `column` of every part."""
+def require_columns(
+    source: Source, inputs: Iterable[Any], targets: Iterable[TargetColumn] = ()
+) -> None:
+    """Raises a `DataError` unless the source has rows, and the columns of all parts."""
     if not len(source):
         raise DataError(f"{source.name} has no rows")
     first = source[0]
-    for part in parts:
-        require_column(source.name, part.column, first)
-
-
-def label_cells(
-    source: Source, column: str, delimiter: str, cache_dir: str | Path
-) -> list[list[str] | str]:
-    """Per row the names in its label cell, or a text that says why there are none."""
-    if isinstance(source, Subset):
-        cells = label_cells(source.whole, column, delimiter, cache_dir)
-        return [cells[row] for row in source.rows]
-
-    def read() -> list[list[str] | str]:
-        cells = []
-        for row in range(len(source)):
-            try:
-                cells.append(parse_labels(source[row].get(column), delimiter))
-            except BadCell as problem:
-                cells.append(str(problem))
-        return cells
-
-    return remember(cache_dir, ["labels", source.fingerprint, column, delimiter], read)
+    needed = [part.column for part in inputs]
+    for column in needed + [column for target in targets for column in target.columns]:
+        require_column(source.name, column, first)
 
 
 class _Ledger:
@@ -218,33 +187,19 @@ class _Ledger:
     def __init__(self, rows: np.ndarray):
         self.faults: dict[int, dict[str, str]] = {}
         self._rows = set(rows.tolist())
-        self._entries: list[tuple[int, str, str]] = []
+        self._reasons: dict[tuple[int, str], str] = {}
 
     def note(self, what: str, column: str, bad: Mapping[int, str]) -> set[int]:
-        """Notes bad cells of a column, row -> reason; returns the rows that are of interest."""
+        """Notes bad cells of a column, row -> reason; returns the rows that are of interest.
+
+        A cell's first reason counts: several targets may be made of one column.
+        """
         noted = self._rows & set(bad)
         for row in noted:
-            self.faults.setdefault(row, {})[what] = bad[row]
-            self._entries.append((row, column, bad[row]))
+            self.faults.setdefault(row, {}).setdefault(what, bad[row])
+            self._reasons.setdefault((row, column), bad[row])
         return noted
 
     def problems(self, source: Source) -> tuple[Problem, ...]:
-        return tuple(Problem.at(source, *entry) for entry in sorted(self._entries))
-
-
-def _encode_labels(
-    source: Source, target: LabelColumn, cache_dir: str | Path
-) -> tuple[np.ndarray, dict[int, str]]:
-    """Labels as 0 and 1: float32 [rows, C], and the rows whose cell is bad with the reason."""
-    numbers = {label: number for number, label in enumerate(target.labels)}
-    values = np.zeros((len(source), len(numbers)), np.float32)
-    bad = {}
-    cells = label_cells(source, target.column, target.delimiter, cache_dir)
-    for row, names in enumerate(cells):
-        if isinstance(names, str):
-            bad[row] = names
-        elif unknown := [label for label in names if label not in numbers]:
-            bad[row] = f"unknown label {unknown[0]!r}{near(unknown[0], numbers)}"
-        else:
-            values[row, [numbers[label] for label in names]] = 1
-    return values, bad
+        cells = sorted(self._reasons.items())
+        return tuple(Problem.at(source, *cell, reason) for cell, reason in cells)

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow
 
 from jfusion.config import Data
-from jfusion.data import formats
-from jfusion.data.columns import is_empty, near
+from jfusion.data import formats, groups
+from jfusion.data.columns import is_empty, require_column
 from jfusion.data.problems import DataError, Problem
 from jfusion.data.source import Row, Source, Subset
 
@@ -28,7 +28,7 @@ class Table:
 
     Attributes:
         name: The file, as it was given.
-        root: The folder that picture paths are relative to.
+        root: The folder that paths are relative to.
         bad_rows: Row -> `(column, reason)` for rows that cannot be used.
     """
 
@@ -68,7 +68,7 @@ class Table:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Covers the file's bytes and the size and time of every picture it names."""
+        """Covers the file's bytes and the size and time of every file it names."""
         with open(self._path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256")
         digest.update(str(self.root.resolve()).encode())
@@ -89,8 +89,8 @@ def read(
 
     Args:
         path: A `.csv`, `.tsv`, `.parquet` or `.jsonl` file, UTF-8, with a header where it has one.
-        root: The folder that picture paths are relative to; empty: the table's own.
-        pictures: The columns that hold picture paths, so that the fingerprint covers the files.
+        root: The folder that paths are relative to; empty: the table's own.
+        pictures: The columns that hold paths, so that the fingerprint covers the files.
         id_column: A column that names rows; empty and repeated names become bad rows.
 
     Raises:
@@ -106,13 +106,6 @@ def read(
     if id_column:
         mark_repeated_ids([table], id_column)
     return table
-
-
-def require_column(file: str, name: str, columns: Iterable[str]) -> None:
-    """Raises a `DataError` that names the nearest columns, unless the column is there."""
-    columns = list(columns)
-    if name not in columns:
-        raise DataError(f"{file} has no column {name!r}{near(name, columns)}")
 
 
 def mark_repeated_ids(tables: Sequence[Table], id_column: str) -> None:
@@ -134,11 +127,12 @@ def splits(data: Data, *, pictures: Sequence[str] = (), seed: int = 0) -> dict[s
     """Reads the table or tables of a config and divides the rows.
 
     `data.val_path` and `data.test_path` are splits of their own. `data.split_column` divides the
-    rows of `data.path`; without it, what has no file of its own is drawn from them at random.
+    rows of `data.path`; without it, what has no file of its own is drawn from them at random, by
+    whole groups if there is a `data.group_column`.
 
     Args:
         data: The config's section.
-        pictures: The columns that hold picture paths.
+        pictures: The columns that hold paths.
         seed: Seeds the random split.
 
     Returns:
@@ -158,7 +152,10 @@ def splits(data: Data, *, pictures: Sequence[str] = (), seed: int = 0) -> dict[s
     else:
         fractions = {"val": data.val_fraction, "test": data.test_fraction}
         wanted = {name: share for name, share in fractions.items() if name not in own}
-        parts = _at_random(main, wanted, seed)
+        names = None
+        if data.group_column:
+            names = groups.of_rows(main, data.group_column, data.cache_dir)
+        parts = _at_random(main, wanted, seed, names)
     for name, table in own.items():
         if len(parts.get(name, ())):
             raise DataError(
@@ -194,17 +191,28 @@ def _by_column(table: Table, column: str) -> dict[str, Source]:
     return {name: Subset(table, chosen) for name, chosen in rows.items()}
 
 
-def _at_random(table: Table, fractions: Mapping[str, float], seed: int) -> dict[str, Source]:
-    order = np.random.default_rng(seed).permutation(len(table))
-    parts, start = {}, 0
+def _at_random(
+    table: Table, fractions: Mapping[str, float], seed: int, names: Sequence[str] | None
+) -> dict[str, Source]:
+    """Draws rows, or whole groups of rows if these have names."""
+    rng = np.random.default_rng(seed)
+    if names is None:
+        members = rng.permutation(len(table))[:, None]
+    else:
+        members = [np.array(rows) for rows in groups.members(names).values()]
+        members = [members[i] for i in rng.permutation(len(members))]
+    ends = np.cumsum([len(rows) for rows in members])  # rows drawn with each group
+    parts, start, drawn = {}, 0, 0
     for name, share in fractions.items():
         count = max(1, round(len(table) * share))
-        parts[name] = order[start : start + count]
-        start += count
-    parts["train"] = order[start:]
-    if start >= len(table):
-        raise DataError(f"{table.name} has {len(table)} rows, too few to split at random")
-    return {name: Subset(table, np.sort(chosen)) for name, chosen in parts.items()}
+        stop = int(np.searchsorted(ends, drawn + count)) + 1  # the group that fills the part
+        parts[name] = members[start:stop]
+        start, drawn = stop, ends[min(stop, len(ends)) - 1]
+    parts["train"] = members[start:]
+    if start >= len(members):
+        what = "rows" if names is None else "groups"
+        raise DataError(f"{table.name} has {len(members)} {what}, too few to split at random")
+    return {name: Subset(table, np.sort(np.concatenate(rows))) for name, rows in parts.items()}
 
 
 def _cell(column: Sequence, row: int) -> Any:
@@ -213,7 +221,7 @@ def _cell(column: Sequence, row: int) -> Any:
 
 
 def _stamp(root: Path, cell: Any) -> bytes:
-    """What tells one state of a picture file from another without reading it."""
+    """What tells one state of a file from another without reading it."""
     if not isinstance(cell, str) or is_empty(cell):
         return b"-"
     try:

@@ -80,20 +80,28 @@ class Vocabulary:
 
 
 class TextInput:
-    """A text column, preprocessed to numbers (N: `max_tokens`).
+    """A text column, preprocessed to numbers (N: `max_tokens`, W: `windows`).
+
+    A text is cut into windows of N tokens, each with its own special tokens. If there are more than
+    W, those that are taken are spread evenly over the text, from its beginning to its end; W = 1
+    takes the beginning.
 
     Attributes:
         column: The column of the table.
-        arrays: `{array: (shape of a row, dtype)}`: `ids` int32 [N], `length` int32 [].
+        arrays: `{array: (shape of a row, dtype)}`: `ids` int32 [N], `length` int32 []; with W > 1
+            `ids` int32 [W, N], `length` int32 [W], 0 for a window that is not used.
         vocab_size: The number of tokens.
     """
 
     kind = "text"
+    notes = ("used",)
 
-    def __init__(self, column: str, vocabulary: Vocabulary, *, max_tokens: int):
+    def __init__(self, column: str, vocabulary: Vocabulary, *, max_tokens: int, windows: int = 1):
         self.column = column
-        self.arrays = {"ids": ((max_tokens,), np.int32), "length": ((), np.int32)}
+        several = (windows,) if windows > 1 else ()
+        self.arrays = {"ids": ((*several, max_tokens), np.int32), "length": (several, np.int32)}
         self._max_tokens = max_tokens
+        self._windows = windows
         self._pad = vocabulary.pad
         self._tokenizer = tokenizers.Tokenizer.from_str(vocabulary.tokenizer)
         # What a checkpoint sets here is someone else's limit; the arrays are padded below.
@@ -102,6 +110,7 @@ class TextInput:
         self._json = self._tokenizer.to_str()
         self.vocab_size = self._tokenizer.get_vocab_size()
         self._tokenizer.enable_truncation(max_tokens)
+        self._special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
 
     def spec(self) -> dict[str, Any]:
         """All that fixes the result, JSON-ready; the tokenizer by its hash."""
@@ -109,6 +118,7 @@ class TextInput:
             "kind": self.kind,
             "column": self.column,
             "max_tokens": self._max_tokens,
+            "windows": self._windows,
             "pad": self._pad,
             "tokenizer": hashlib.sha256(self._json.encode()).hexdigest(),
         }
@@ -122,7 +132,8 @@ class TextInput:
         """Makes the input that `spec` and `save` describe."""
         path = Path(folder) / _file(name)
         vocabulary = Vocabulary(path.read_text(encoding="utf-8"), spec["pad"])
-        made = cls(spec["column"], vocabulary, max_tokens=spec["max_tokens"])
+        sizes = {key: spec[key] for key in ("max_tokens", "windows")}
+        made = cls(spec["column"], vocabulary, **sizes)
         if made.spec() != dict(spec):
             raise DataError(f"{path} is not the tokenizer that the model was trained with")
         return made
@@ -135,23 +146,38 @@ class TextInput:
             root: Unused; pictures need it.
 
         Returns:
-            `ids` [n, N] and `length` [n]; texts of more than N tokens are cut and keep their
-            closing token.
+            `ids` [n, N] and `length` [n], or [n, W, N] and [n, W]. What is cut keeps its closing
+            token. The note `used` is the share of a text's tokens that the windows hold.
         """
         bad = {i: reason for i, cell in enumerate(cells) if (reason := _fault(cell))}
         good = [i for i in range(len(cells)) if i not in bad]
-        ids = np.full((len(cells), self._max_tokens), self._pad, np.int32)
-        length = np.zeros(len(cells), np.int32)
+        ids = np.full((len(cells), self._windows, self._max_tokens), self._pad, np.int32)
+        length = np.zeros((len(cells), self._windows), np.int32)
+        used = np.zeros(len(cells), np.float32)
         ids[list(bad)] = 0
-        truncated = []
         for i, encoding in zip(
             good, self._tokenizer.encode_batch_fast([cells[i] for i in good]), strict=True
         ):
-            length[i] = len(encoding.ids)
-            ids[i, : length[i]] = encoding.ids
-            if encoding.overflowing:
-                truncated.append(i)
-        return Cells({"ids": ids, "length": length}, bad, truncated)
+            windows = [encoding.ids, *(more.ids for more in encoding.overflowing)]
+            taken = self._spread(windows)
+            for w, window in enumerate(taken):
+                length[i, w] = len(window)
+                ids[i, w, : length[i, w]] = window
+            used[i] = self._count(taken) / max(1, self._count(windows)) if windows[1:] else 1
+        shapes = {name: (len(cells), *shape) for name, (shape, _) in self.arrays.items()}
+        arrays = {"ids": ids.reshape(shapes["ids"]), "length": length.reshape(shapes["length"])}
+        return Cells(arrays, bad, {"used": used})
+
+    def _spread(self, windows: list[list[int]]) -> list[list[int]]:
+        """As many windows as there is room for, the first and the last among them."""
+        if len(windows) <= self._windows:
+            return windows
+        steps = np.linspace(0, len(windows) - 1, self._windows)  # for W = 1 that is [0]
+        return [windows[round(step)] for step in steps]
+
+    def _count(self, windows: list[list[int]]) -> int:
+        """The tokens of the text in some windows."""
+        return sum(len(window) - self._special for window in windows)
 
 
 def _file(name: str) -> str:

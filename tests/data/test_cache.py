@@ -41,6 +41,7 @@ class Numbers:
 
     kind = "numbers"
     column = "n"
+    notes = ("digits",)
 
     def __init__(self, version=0, pause=0.0):
         self.arrays = {"square": ((2,), np.int32), "odd": ((), bool)}
@@ -58,7 +59,7 @@ class Numbers:
         bad = {i: "negative" for i, value in enumerate(values) if value < 0}
         values[list(bad)] = 0
         arrays = {"square": np.stack([values, values**2], 1), "odd": values % 2 == 1}
-        return Cells(arrays, bad, np.flatnonzero(values == 7).tolist())
+        return Cells(arrays, bad, {"digits": np.float32([len(str(value)) for value in values])})
 
 
 def rows(count=100):
@@ -75,7 +76,10 @@ def check(column, count=100):
     np.testing.assert_array_equal(column.arrays["odd"], expected % 2 == 1)
     assert np.flatnonzero(~column.present).tolist() == [3, 50]
     assert column.bad == {50: "negative"}
-    assert np.flatnonzero(column.truncated).tolist() == [7]
+    assert column.notes["digits"].dtype == np.float32
+    assert column.notes["digits"].tolist() == [1.0] * 3 + [0.0] + [1.0] * 6 + [
+        len(str(number)) for number in expected[10:]
+    ]
     assert isinstance(column.arrays["square"], np.memmap)
 
 
@@ -110,7 +114,8 @@ def test_another_source_or_preprocessing_is_another_entry(tmp_path):
         lambda entry: (entry / "odd.npy").unlink(),
         lambda entry: np.save(entry / "odd.npy", np.zeros(100, np.int8)),
         lambda entry: np.save(entry / "present.npy", np.zeros(99, bool)),
-        lambda entry: np.save(entry / "truncated.npy", np.zeros(100)),
+        lambda entry: np.save(entry / "note-digits.npy", np.zeros(100)),
+        lambda entry: (entry / "note-digits.npy").unlink(),
         lambda entry: (entry / "facts.json").write_text('{"bad": ['),
         lambda entry: (entry / "facts.json").write_text("{}"),
         lambda entry: (entry / "facts.json").write_text('{"bad": [1]}'),
@@ -254,7 +259,8 @@ def test_real_modalities_pass_through(tmp_path):
     text = TextInput("plot", Vocabulary.fit(["dog"], 9), max_tokens=10)
     column = cache.materialize(source, text, tmp_path)
     assert column.arrays["length"].tolist() == [0, *(min(i + 2, 10) for i in range(1, 40))]
-    assert np.flatnonzero(column.truncated).tolist() == list(range(9, 40))
+    used = [0, *(1 if i <= 8 else 8 / i for i in range(1, 40))]
+    np.testing.assert_allclose(column.notes["used"], used, rtol=1e-6)
 
 
 def test_warnings_of_the_decoder_are_not_shown(tmp_path):

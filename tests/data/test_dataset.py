@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from jfusion import config as schema
-from jfusion.data import dataset, pipeline
+from jfusion.data import dataset, notes, pipeline
 from jfusion.data.builders import mm_imdb
 from jfusion.data.image import ImageInput
 from jfusion.data.problems import DataError
@@ -59,7 +59,7 @@ def test_a_table_is_loaded_with_its_own_labels_and_words(folder):
         assert split.name == name and len(split) == len(split.rows) == 4
         assert split.targets["genres"].shape == (12, 2)
         assert split.inputs["poster"]["pixels"].shape == (12, 16, 16, 3)
-        assert split.truncated == {"plot": 0}
+        assert notes.lines(split, loaded.inputs) == []
         assert {split.source[row]["split"] for row in split.keep.tolist()} == {name}
 
 
@@ -126,8 +126,9 @@ def test_texts_that_take_part_and_were_cut_are_counted(folder):
     write(folder / "movies.csv", ["fine"] * 4 + ["zero bytes", "no plot"], thirds)
     config = experiment(folder, text={"max_tokens": 3}, split_column="split", on_error="skip")
     loaded = dataset.load(config, {})
-    counts = {name: split.truncated["plot"] for name, split in loaded.splits.items()}
-    assert counts == {"train": 2, "val": 1, "test": 1}  # and not the skipped one
+    said = {name: notes.lines(split, loaded.inputs) for name, split in loaded.splits.items()}
+    cut = "plot: {0} of {0} rows cut to 3 tokens (50 % of their text used)".format
+    assert said == {"train": [cut(2)], "val": [cut(1)], "test": [cut(1)]}  # not the skipped one
 
 
 def test_bad_cells_of_all_splits_are_reported_together(folder):

@@ -3,11 +3,11 @@ import random
 import numpy as np
 import pytest
 
-from jfusion.data import split as split_module
-from jfusion.data import table
+from jfusion.data import table, targets
 from jfusion.data.image import ImageInput
 from jfusion.data.problems import DataError
-from jfusion.data.split import LabelColumn, prepare_split
+from jfusion.data.split import prepare_split
+from jfusion.data.targets import LabelColumn
 from jfusion.data.text import TextInput, Vocabulary
 from tests.standins.tables import BAD, BAD_POSTERS, NEVER_USED, ROWS, write, write_pictures
 
@@ -128,7 +128,7 @@ def test_the_second_time_bad_cells_are_known_without_reading_them(folder, on_err
     first = act()
     monkeypatch.setattr(ImageInput, "encode", None)
     monkeypatch.setattr(TextInput, "encode", None)
-    monkeypatch.setattr(split_module, "parse_labels", None)
+    monkeypatch.setattr(targets, "parse_labels", lambda cell, delimiter: 1 / 0)
     assert act() == first
 
 
@@ -157,7 +157,7 @@ def test_one_modality_may_be_all_there_is(folder):
     assert names_of(split, split.keep) == usable
     assert split.counts() == {"ok": 6, "missing": 0, "skipped": 10}
     assert split.status(3) == "bad: poster: every input of the row is empty"
-    assert split.truncated == {}
+    assert split.notes == {"poster": {}}
 
 
 def test_a_source_without_rows_is_an_error():
