@@ -1,4 +1,4 @@
-"""What every encoder returns, and what fusion reads."""
+"""What every encoder returns and fusion reads, and what every fusion returns and heads read."""
 
 from typing import NamedTuple
 
@@ -12,9 +12,25 @@ class Encoded(NamedTuple):
         tokens: Features per position, `[B, N, D]`: word pieces, image patches or frames.
         mask: True where a token is real and not padding, bool `[B, N]`.
         pooled: One feature per row, `[B, D]`: the first token of a text network, the pooled map
-            of an image network.
+            of an image network, the mean of a sequence network's frames.
     """
 
     tokens: jax.Array
     mask: jax.Array
     pooled: jax.Array
+
+
+class Fused(NamedTuple):
+    """The modalities of a batch, joined.
+
+    Attributes:
+        joint: One feature per row, `[B, F]`.
+        each: One feature per row of each modality, `[B, F]`, where the fusion has such; 0 in rows
+            without that modality.
+        weights: The part of each modality in `joint`, float32 `[B]`, where the fusion weighs
+            them: 0 for what is absent, 1 in sum.
+    """
+
+    joint: jax.Array
+    each: dict[str, jax.Array]
+    weights: dict[str, jax.Array]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jfusion.models import lora
+from jfusion.models import lora, windows
 from jfusion.models.bert import Bert, DistilBert
 from jfusion.models.convnext import ConvNeXt
 from jfusion.models.encoded import Encoded
@@ -22,8 +22,8 @@ FUSIONS = {"concat": Concat}
 class Multimodal(nnx.Module):
     """Encodes each modality, fuses, and predicts every target.
 
-    An absent modality is a state, not a value: its inputs are zeroed before the encoder, and a
-    learnt vector stands in for its feature, so that whatever lies in its slot changes nothing.
+    An absent modality is a state, not a value: its inputs are zeroed before the encoder, and the
+    fusion does not read its features, so that whatever lies in its slot changes nothing.
 
     Args:
         encoders: The networks by modality name.
@@ -48,12 +48,6 @@ class Multimodal(nnx.Module):
     ):
         self.encoders = nnx.Dict(encoders)
         self.pixels = nnx.Dict(pixels)
-        self.missing = nnx.Dict(
-            {
-                name: nnx.Param(0.02 * jax.random.normal(rngs.params(), (net.width,), param_dtype))
-                for name, net in encoders.items()
-            }
-        )
         self.fusion = fusion
         types = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.heads = nnx.Dict(
@@ -78,7 +72,9 @@ class Multimodal(nnx.Module):
 
         Args:
             inputs: The arrays of each modality: `ids` int32 `[B, N]` and `length` int32 `[B]` of a
-                text, `pixels` uint8 `[B, H, W, 3]` of a picture.
+                text, or `[B, W, N]` and `[B, W]` of one read in windows; `pixels` uint8
+                `[B, H, W, 3]` of a picture; `frames` float32 `[B, T, F]` and `valid` bool
+                `[B, T, F]` of a sequence.
             present: Which rows have which modality, bool `[B]` each.
             rngs: A `dropout` stream, needed in training only.
 
@@ -91,20 +87,19 @@ class Multimodal(nnx.Module):
             name: self._encode(name, inputs[name], present[name], rngs)
             for name in sorted(self.encoders)
         }
-        joint = self.fusion(encoded, present, rngs=rngs)  # [B, F]
+        joint = self.fusion(encoded, present, rngs=rngs).joint  # [B, F]
         return {name: self.heads[name](joint).astype(jnp.float32) for name in sorted(self.heads)}
 
     def _encode(self, name, arrays, present, rngs) -> Encoded:
-        arrays = jax.tree.map(lambda x: jnp.where(_like(present, x), x, 0), dict(arrays))
+        arrays = {key: _zero_where_absent(x, present) for key, x in arrays.items()}
         if name in tuple(self.pixels):  # `in` alone would also find the methods of nnx.Dict
             arrays = {"pixels": self.pixels[name](arrays["pixels"], rngs=rngs)}
-        tokens, mask, pooled = self.encoders[name](arrays, rngs=rngs)
-        missing = self.missing[name][...].astype(pooled.dtype)
-        return Encoded(
-            tokens=tokens,
-            mask=mask & present[:, None],
-            pooled=jnp.where(present[:, None], pooled, missing[None]),
-        )
+        encoder = self.encoders[name]
+        if "ids" in arrays and arrays["ids"].ndim == 3:
+            encoded = windows.encode(encoder, arrays, rngs)
+        else:
+            encoded = encoder(arrays, rngs=rngs)
+        return encoded._replace(mask=encoded.mask & present[:, None])
 
 
 def build(
@@ -152,5 +147,6 @@ def hide_modalities(
     return dict(zip(names, after, strict=True))
 
 
-def _like(present: jax.Array, x: jax.Array) -> jax.Array:
-    return present.reshape(present.shape + (1,) * (x.ndim - 1))
+def _zero_where_absent(x: jax.Array, present: jax.Array) -> jax.Array:
+    present = present.reshape(present.shape + (1,) * (x.ndim - 1))
+    return jnp.where(present, x, jnp.zeros((), x.dtype))

@@ -46,7 +46,7 @@ def test_both_sides_train_the_same_number_of_parameters():
     ours = jfusion_step.model(case).params
     twin = torch_twins.Twin(case)
     # jfusion has a learnt vector for each absent modality besides.
-    extra = sum(leaf.size for path, leaf in ours.items() if path.startswith("missing/"))
+    extra = sum(leaf.size for path, leaf in ours.items() if path.startswith("fusion/missing/"))
     expected = sum(p.numel() for p in twin.parameters())
     assert sum(leaf.size for leaf in ours.values()) - extra == expected
 

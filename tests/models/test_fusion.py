@@ -5,7 +5,8 @@ from flax import nnx
 
 from jfusion.models.encoded import Encoded
 from jfusion.models.fusion import Concat
-from tests.modules import drawn, run
+from tests import modules
+from tests.modules import drawn
 
 WIDTHS = {"plot": 3, "poster": 2}
 PRESENT = {name: np.ones(4, bool) for name in WIDTHS}
@@ -21,6 +22,10 @@ def encoded(rows=4):
         )
         for name, width in WIDTHS.items()
     }
+
+
+def run(*args, **options):
+    return modules.run(*args, **options).joint
 
 
 def concat(hidden, **types):
@@ -65,6 +70,9 @@ def test_the_compute_type_is_that_of_the_result():
     assert run(fusion, encoded(), PRESENT).dtype == jnp.bfloat16
 
 
+HERE = {"x": np.ones(32, bool)}
+
+
 def identity_layers(rate):
     """Two layers that change nothing, so that the dropout alone shows."""
     fusion = drawn(lambda: Concat({"x": 64}, (64, 64), rate, rngs=nnx.Rngs(0)))
@@ -76,7 +84,7 @@ def identity_layers(rate):
 
 def test_each_layer_drops_by_a_mask_of_its_own():
     fusion, parts = identity_layers(0.5)
-    one, same, other = (np.asarray(run(fusion, parts, {}, seed=s)) for s in (0, 0, 1))
+    one, same, other = (np.asarray(run(fusion, parts, HERE, seed=s)) for s in (0, 0, 1))
     # A feature survives both layers with probability 1 / 4, and is then doubled twice; were the
     # masks equal, one half would survive.
     assert set(np.unique(one)) == {0.0, 4.0}
@@ -88,8 +96,8 @@ def test_each_layer_drops_by_a_mask_of_its_own():
 
 def test_dropout_acts_in_training_only():
     fusion, parts = identity_layers(0.5)
-    np.testing.assert_array_equal(run(fusion, parts, {}), parts["x"].pooled)
+    np.testing.assert_array_equal(run(fusion, parts, HERE), parts["x"].pooled)
     with pytest.raises(ValueError, match="rngs"):
-        run(nnx.view(fusion, deterministic=False), parts, {})
+        run(nnx.view(fusion, deterministic=False), parts, HERE)
     fusion, parts = identity_layers(0.0)
-    np.testing.assert_array_equal(run(fusion, parts, {}, seed=0), parts["x"].pooled)
+    np.testing.assert_array_equal(run(fusion, parts, HERE, seed=0), parts["x"].pooled)

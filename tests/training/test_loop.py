@@ -121,11 +121,11 @@ def test_each_phase_moves_what_it_trains_and_nothing_else(finished):
     initial = jax.device_get({**first.params, **first.frozen})
     states = {step: checkpoint(finished, config, step, phase=step > 16) for step in (16, 18, 32)}
     require_equal(states[16].frozen, {p: initial[p] for p in initial if p.startswith("encoders/")})
-    assert still(states[16], initial) == {"missing/plot"}  # no row is without its plot
+    assert still(states[16], initial) == {"fusion/missing/plot"}  # no row is without its plot
     assert set(states[32].frozen) == {path for path in initial if "embeddings/" in path}
     require_equal(states[32].frozen, {path: initial[path] for path in states[32].frozen})
     # Softmax does not see the bias of the keys, whose gradient is nothing but rounding.
-    assert still(states[32], initial) - {KEY_BIAS} == {"missing/plot"}
+    assert still(states[32], initial) - {KEY_BIAS} == {"fusion/missing/plot"}
     # Two steps into the second phase, its optimizer has counted two.
     assert int(states[18].opt_state["adam"][1].count) == 2
 
