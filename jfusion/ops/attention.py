@@ -1,4 +1,4 @@
-"""Multi-head attention whose keys are valid up to a length per row.
+"""Multi-head attention whose keys are valid up to a length per row, or where a mask says so.
 
 B batch, T queries, S keys, N heads, H width of a head.
 """
@@ -18,6 +18,7 @@ def attention(
     v: jax.Array,
     lengths: jax.Array | None = None,
     *,
+    mask: jax.Array | None = None,
     dropout_rate: float = 0.0,
     dropout_key: jax.Array | None = None,
 ) -> jax.Array:
@@ -29,17 +30,23 @@ def attention(
         v: Values [B, S, N, H].
         lengths: int32 [B]; keys at or after a row's length are ignored. A row of length 0 attends
             to its first key, so that the answer stays finite. None: every key is valid.
+        mask: bool [B, S], instead of `lengths`; keys where it is False are ignored, and so are
+            their values, as long as they are finite. A row without any valid key gives 0, and no
+            gradient.
         dropout_rate: Share of the attention weights to drop.
         dropout_key: Random key; None means no dropout.
 
     Returns:
         [B, T, N, H], of the dtype of `q`.
     """
+    if lengths is not None and mask is not None:
+        raise ValueError("give lengths or a mask, not both")
     if lengths is not None:
         lengths = jnp.maximum(lengths, 1)
     drops = dropout_rate > 0 and dropout_key is not None
-    if _cudnn_serves(q) and not drops:
-        # By length: given a mask, cuDNN's backward pass computes a gradient of it.
+    if _cudnn_serves(q) and not drops and mask is None:
+        # By length only: given a mask, cuDNN's backward pass computes a gradient of it, and a row
+        # without any valid key would be the mean of all values.
         return jax.nn.dot_product_attention(
             q, k, v, key_value_seq_lengths=lengths, implementation="cudnn"
         )
@@ -48,11 +55,13 @@ def attention(
     # Heads merged into the batch: two plain batched products, which every backend has fast.
     q, k, v = (_heads_first(a) for a in (q / math.sqrt(H), k, v))
     scores = jnp.einsum("bth,bsh->bts", q, k, preferred_element_type=jnp.float32)
-    if lengths is not None:
-        valid = jnp.arange(S)[None, :] < lengths[:, None]  # [B, S]
+    valid = mask if lengths is None else jnp.arange(S)[None, :] < lengths[:, None]  # [B, S]
+    if valid is not None:
         valid = jnp.repeat(valid, N, axis=0)[:, None, :]
         scores = jnp.where(valid, scores, jnp.finfo(scores.dtype).min)
     weights = jax.nn.softmax(scores, axis=-1)
+    if mask is not None:  # only rows without any valid key are not 0 there already
+        weights = jnp.where(valid, weights, 0)
     if drops:
         keep = keep_mask(dropout_key, dropout_rate, weights.shape)
         weights = jnp.where(keep, weights / (1 - dropout_rate), 0)

@@ -25,6 +25,15 @@ def naive(q, k, v, lengths=None):
     return out
 
 
+def naive_masked(q, k, v, mask):
+    """The definition for any mask: row by row over the valid keys alone; 0 without any."""
+    out = np.zeros(q.shape)
+    for b in np.flatnonzero(mask.any(axis=1)):
+        here = mask[b]
+        out[b] = naive(q[b : b + 1], k[b : b + 1, here], v[b : b + 1, here])[0]
+    return out
+
+
 def plain(q, k, v, lengths=None):
     """The same in JAX's usual form, for its gradients."""
     scores = jnp.einsum("btnh,bsnh->bnts", q, k) / np.sqrt(q.shape[-1])
@@ -72,6 +81,63 @@ def test_rows_of_length_zero_are_finite():
     out, pull = jax.vjp(lambda *qkv: attention(*qkv, lengths), q, k, v)
     assert jnp.isfinite(out).all()
     assert all(jnp.isfinite(g).all() for g in pull(jnp.ones_like(out)))
+
+
+MASK = np.array([[0, 1, 0, 1, 1, 0, 1], [0, 0, 0, 0, 0, 0, 1], [1, 1, 1, 1, 1, 1, 1]], bool)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_any_mask_of_keys(dtype):
+    q, k, v = draw(dtype=dtype)
+    tolerance = 1e-5 if dtype == jnp.float32 else 0.02
+    got = attention(q, k, v, mask=MASK)
+    assert got.dtype == dtype
+    want = naive_masked(q, k, v, MASK)
+    np.testing.assert_allclose(got.astype(jnp.float32), want, rtol=tolerance, atol=tolerance)
+
+
+def test_a_mask_of_the_first_keys_is_a_length():
+    q, k, v = draw()
+    lengths = jnp.asarray([7, 1, 4], jnp.int32)
+    mask = jnp.arange(7)[None, :] < lengths[:, None]
+    by_length, pull_length = jax.vjp(lambda *qkv: attention(*qkv, lengths), q, k, v)
+    by_mask, pull_mask = jax.vjp(lambda *qkv: attention(*qkv, mask=mask), q, k, v)
+    np.testing.assert_array_equal(by_length, by_mask)
+    for a, b in zip(pull_length(jnp.sin(q)), pull_mask(jnp.sin(q)), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_masked_keys_change_nothing(rate):
+    q, k, v = draw()
+    hidden = ~MASK[..., None, None]
+    dirty_k, dirty_v = jnp.where(hidden, 1e4, k), jnp.where(hidden, -1e4, v)
+
+    @jax.jit
+    def attend(k, v):
+        key = jax.random.key(0)
+        return attention(q, k, v, mask=MASK, dropout_rate=rate, dropout_key=key)
+
+    clean, pull = jax.vjp(attend, k, v)
+    np.testing.assert_array_equal(clean, attend(dirty_k, dirty_v))
+    for gradient in pull(jnp.ones_like(clean)):
+        assert not jnp.where(hidden, gradient, 0).any()
+
+
+def test_a_row_without_valid_keys_is_zero_and_has_no_gradient():
+    q, k, v = draw()
+    mask = MASK.copy()
+    mask[1] = False
+    out, pull = jax.vjp(lambda *qkv: attention(*qkv, mask=mask), q, k, v)
+    assert not out[1].any() and out[0].all() and out[2].all()
+    for gradient in pull(jnp.sin(out + 1)):
+        assert jnp.isfinite(gradient).all()
+        assert not gradient[1].any() and gradient[2].all()
+
+
+def test_lengths_and_a_mask_are_refused():
+    with pytest.raises(ValueError, match="not both"):
+        attention(*draw(), jnp.asarray([7, 1, 4], jnp.int32), mask=MASK)
 
 
 def test_half_precision_has_a_float32_softmax():
@@ -135,3 +201,5 @@ def test_cudnn_serves_half_precision_without_dropout(
     lengths = jnp.asarray([7, 0, 4], jnp.int32)
     attention(q, k, v, lengths, dropout_rate=rate, dropout_key=jax.random.key(0))
     assert calls == ([([7, 1, 4], "cudnn")] if fused else [])
+    attention(q, k, v, mask=MASK, dropout_rate=rate, dropout_key=jax.random.key(0))
+    assert len(calls) == fused  # never with a mask
