@@ -43,8 +43,8 @@ def build(case: Case) -> tuple[State, Callable]:
     )
     tx = optim.adamw(train, optim.peak_rates(phase, params), optim.schedule(phase, 1))
     opt_state = steps.init_opt_state(train, tx, params)
-    loss = losses.build(MultiLabel(column="genres"))
-    step = steps.make_train_step(network, {"genres": (1.0, loss)}, train, tx)
+    loss = {"genres": losses.build(MultiLabel(column="genres"))}
+    step = steps.make_train_step(network, loss, train, tx)
     return State(jnp.int32(0), params, {}, stats, opt_state), step
 
 
@@ -63,7 +63,7 @@ def model(case: Case) -> Network:
         "encoders": encoders,
         "fusion": {"kind": "concat", "hidden": [HIDDEN], "dropout": HEAD_DROPOUT},
         "modality_dropout": 0.0,
-        "heads": {"genres": LABELS},
+        "heads": {"genres": {"kind": "logits", "outputs": LABELS}},
     }
     return Network(spec, jnp.dtype(case.dtype))
 

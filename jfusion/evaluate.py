@@ -9,6 +9,7 @@ python -m jfusion.evaluate --model RUN/model --input labelled.csv
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 
 from absl import flags
@@ -34,22 +35,23 @@ def main() -> None:
     from jfusion.data import dataset, table
     from jfusion.data.cache import cache_root
     from jfusion.data.split import prepare_split
-    from jfusion.training import metrics, tables
+    from jfusion.training import metrics, readout, tables, verdict
     from jfusion.training.progress import Display
 
     command.cache_compiled_programs(cache_root(CACHE_DIR.value) / "xla")
-    model = artifact.read(Path(MODEL.value))
-    data = _data(model.origin["data"])
+    kept = artifact.read(Path(MODEL.value))
+    data = _data(kept.origin["data"])
     if INPUT.value:
-        pictures = [reader.column for reader in model.inputs.values() if reader.kind == "image"]
+        pictures = [reader.column for reader in kept.inputs.values() if reader.kind == "image"]
         source = table.read(INPUT.value, root=ROOT.value, pictures=pictures)
     else:
-        sources = dataset.open_sources(data, model.inputs.values(), model.origin["seed"])
+        sources = dataset.open_sources(data, kept.inputs.values(), kept.origin["seed"])
         source = sources[SPLIT.value]
+    model = inference.Model(kept)
     split = prepare_split(
         source,
-        model.inputs,
-        inference.label_columns(model),
+        kept.inputs,
+        model.targets(),
         on_error=ON_ERROR.value or data.on_error,
         cache_dir=CACHE_DIR.value,
     )
@@ -57,17 +59,29 @@ def main() -> None:
     for problem in split.problems:
         display.message(str(problem))
     display.message(", ".join(f"{n:,} {what}" for what, n in split.counts().items()))
-    outputs = inference.run(model, split)
-    scores = inference.score(model, split, outputs)
-    for name, section in inference.target_sections(model).items():
-        truth = split.targets[name][outputs.rows]
-        rows = metrics.per_label(
-            outputs.probabilities(name), truth, section.labels, section.threshold
-        )
-        display.show(tables.of_labels(rows))
-    display.show(tables.of_metrics({INPUT.value or SPLIT.value: scores}))
+    judged, outputs = verdict.judge(
+        functools.partial(model.run, split),
+        kept.inputs,
+        split.targets,
+        model.sections,
+        model.losses,
+        model.statistics,
+        model.radii,
+        verdict.groups_of(split, data) if not INPUT.value else None,
+    )
+    for name, section in model.sections.items():
+        if section.kind == "multilabel":
+            probabilities = readout.predicted(section, outputs.heads[name])
+            truth = split.targets[name][outputs.rows]
+            rows = metrics.per_label(probabilities, truth, model.labels[name], section.threshold)
+            display.show(tables.of_rows(rows))
+    display.show(tables.of_metrics({INPUT.value or SPLIT.value: judged.scores}))
+    for rows in tables.of_verdict(judged).values():
+        display.show(tables.of_rows(rows))
     if OUTPUT.value:
-        run_folder.write_json(Path(OUTPUT.value), {"scores": scores, "rows": split.counts()})
+        run_folder.write_json(
+            Path(OUTPUT.value), {"rows": split.counts(), **dataclasses.asdict(judged)}
+        )
 
 
 def _data(recorded: dict) -> Data:

@@ -1,76 +1,92 @@
 """Runs a model that was read from its folder, as `evaluate` and `predict` do."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
 
+from jfusion import config
 from jfusion.artifact import Artifact
-from jfusion.config import MultiLabel
-from jfusion.data import pipeline
-from jfusion.data.split import LabelColumn, Split
+from jfusion.config import Target
+from jfusion.data import pipeline, targets
+from jfusion.data.split import Split
 from jfusion.training import assemble, evaluation, losses, sharding, steps
 from jfusion.training.state import Network
 
+_SECTIONS = {
+    section.kind: section
+    for section in (config.MultiLabel, config.Classes, config.Regression, config.Embedding)
+}
 
-def run(model: Artifact, split: Split) -> evaluation.Outputs:
-    """Applies a model to the rows of a split that take part.
 
-    The batch size and the compute type are those of the run that made the model, so on the same
-    kind of device the outputs have the same bits.
+class Model:
+    """A trained model, ready to run.
+
+    The batch size and the compute type are those of the run that made it, so on the same kind of
+    device its outputs have the same bits.
 
     Args:
-        model: The model.
-        split: The rows; losses are computed where it has targets.
+        artifact: What was read from its folder.
 
-    Returns:
-        The outputs.
+    Attributes:
+        sections: The targets' config sections.
+        labels: Label names by target.
+        statistics: Of its training split, by target.
+        radii: Half-width of the interval around each regression's predictions.
+        losses: The loss of each target.
     """
-    mesh = sharding.make_mesh()
-    network = Network(model.spec, assemble.DTYPES[model.precision])
-    batch_size = -(-model.batch_size // mesh.size) * mesh.size
-    batches = pipeline.batches(
-        split,
-        batch_size,
-        shuffle=False,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-    step = steps.make_eval_step(network, loss_functions(model) if split.targets else None)
-    params, stats = sharding.replicate((model.params, model.stats), mesh)
-    return evaluation.run(step, params, stats, batches, mesh)
 
+    def __init__(self, artifact: Artifact):
+        self.sections: dict[str, Target] = {
+            name: _SECTIONS[target["section"]["kind"]](**_tuples(target["section"]))
+            for name, target in artifact.targets.items()
+        }
+        self.labels = {name: tuple(x["labels"]) for name, x in artifact.targets.items()}
+        self.statistics = {name: x["statistics"] for name, x in artifact.targets.items()}
+        self.radii = {n: x["radius"] for n, x in artifact.targets.items() if "radius" in x}
+        self.losses = {
+            name: losses.build(section, self.statistics[name])
+            for name, section in self.sections.items()
+        }
+        self._mesh = sharding.make_mesh()
+        self._network = Network(artifact.spec, assemble.DTYPES[artifact.precision])
+        self._weights = sharding.replicate((artifact.params, artifact.stats), self._mesh)
+        self._batch_size = -(-artifact.batch_size // self._mesh.size) * self._mesh.size
+        self._steps = {
+            scored: steps.make_eval_step(self._network, self.losses if scored else None)
+            for scored in (True, False)
+        }
 
-def score(model: Artifact, split: Split, outputs: evaluation.Outputs) -> evaluation.Scores:
-    """The metrics of a split, as the training run computes them."""
-    sections = target_sections(model)
-    thresholds = {name: section.threshold for name, section in sections.items()}
-    weights = {name: section.weight for name, section in sections.items()}
-    return evaluation.score(outputs, split.targets, thresholds, weights)
+    def targets(self) -> dict[str, targets.TargetColumn]:
+        """Where the targets of a table lie."""
+        return {
+            name: targets.target_of(section, self.labels[name])
+            for name, section in self.sections.items()
+        }
 
+    def run(self, split: Split, modalities: Collection[str] | None = None) -> evaluation.Outputs:
+        """Applies the model to the rows of a split that take part.
 
-def target_sections(model: Artifact) -> dict[str, MultiLabel]:
-    """The targets' config sections, with their labels."""
-    return {
-        name: MultiLabel(
-            **{k: v for k, v in target.items() if k not in ("labels", "pos_weight")},
-            labels=tuple(target["labels"]),
+        Args:
+            split: The rows; losses are computed where it has targets.
+            modalities: The only ones that the model is given; None is all.
+
+        Returns:
+            The outputs.
+        """
+        batches = pipeline.batches(
+            split,
+            self._batch_size,
+            shuffle=False,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
         )
-        for name, target in model.targets.items()
-    }
+        if modalities is not None:
+            batches = evaluation.only(batches, modalities)
+        step = self._steps[bool(split.targets)]
+        return evaluation.run(step, *self._weights, batches, self._mesh)
 
 
-def label_columns(model: Artifact) -> dict[str, LabelColumn]:
-    """Where the targets of a table lie."""
-    return {
-        name: LabelColumn(section.column, section.delimiter, section.labels)
-        for name, section in target_sections(model).items()
-    }
-
-
-def loss_functions(model: Artifact) -> Mapping[str, tuple[float, Any]]:
-    """Weight and per-row loss of each target."""
-    return {
-        name: (section.weight, losses.build(section, model.targets[name]["pos_weight"]))
-        for name, section in target_sections(model).items()
-    }
+def _tuples(section: Mapping[str, Any]) -> dict[str, Any]:
+    """A section as JSON keeps it, with its lists as tuples again."""
+    return {key: tuple(x) if isinstance(x, list) else x for key, x in section.items()}

@@ -46,11 +46,12 @@ def _train(config: Config, folder: Path) -> int:
     termination = command.Termination()
     # Only now what is heavy, so that a wrong config ends at once.
     from jfusion.data.cache import cache_root
-    from jfusion.training import loop
+    from jfusion.training import loop, repeats
 
     command.cache_compiled_programs(cache_root(config.data.cache_dir) / "xla")
     try:
-        loop.train(config, folder, termination.requested)
+        several = config.seeds > 1 or config.folds
+        (repeats if several else loop).train(config, folder, termination.requested)
     except loop.Preempted as stop:
         print(f"{stop}; the same command with --workdir {folder} resumes", file=sys.stderr)
         return command.PREEMPTED

@@ -39,14 +39,21 @@ def main() -> None:
     output = Path(OUTPUT.value)
     predictions.check_name(output)
     command.cache_compiled_programs(cache_root(CACHE_DIR.value) / "xla")
-    model = artifact.read(Path(MODEL.value))
-    pictures = [reader.column for reader in model.inputs.values() if reader.kind == "image"]
+    kept = artifact.read(Path(MODEL.value))
+    pictures = [reader.column for reader in kept.inputs.values() if reader.kind == "image"]
     source = table.read(INPUT.value, root=ROOT.value, pictures=pictures)
     if ID_COLUMN.value:
         table.require_column(INPUT.value, ID_COLUMN.value, source[0])
-    split = prepare_split(source, model.inputs, on_error=ON_ERROR.value, cache_dir=CACHE_DIR.value)
-    outputs = inference.run(model, split) if len(split) else None
-    rows = predictions.rows(model, split, outputs, ID_COLUMN.value)
+    split = prepare_split(source, kept.inputs, on_error=ON_ERROR.value, cache_dir=CACHE_DIR.value)
+    model = inference.Model(kept)
+    rows = predictions.rows(
+        model.sections,
+        model.labels,
+        model.radii,
+        split,
+        model.run(split) if len(split) else None,
+        copy=[ID_COLUMN.value] if ID_COLUMN.value else [],
+    )
     predictions.write(output, rows)
     counts = ", ".join(f"{n:,} {what}" for what, n in split.counts().items())
     print(f"{len(rows):,} rows ({counts}) in {output}")

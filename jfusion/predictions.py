@@ -1,52 +1,67 @@
-"""The table that `predict` writes."""
+"""Tables of predictions, a row for a row."""
 
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from jfusion.artifact import Artifact
+from jfusion.config import Target
 from jfusion.data.split import Split
 from jfusion.errors import UserError
+from jfusion.training import readout
 from jfusion.training.evaluation import Outputs
 
 FORMATS = (".csv", ".tsv", ".parquet", ".jsonl")
 
 
 def rows(
-    model: Artifact, split: Split, outputs: Outputs | None, id_column: str = ""
+    sections: Mapping[str, Target],
+    labels: Mapping[str, Sequence[str]],
+    radii: Mapping[str, float | None],
+    split: Split,
+    outputs: Outputs | None,
+    *,
+    copy: Sequence[str] = (),
+    truth: bool = False,
 ) -> list[dict[str, Any]]:
-    """One output row per row of the source, in order.
+    """One output row per row of the split, in order.
 
     Args:
-        model: The model.
+        sections: The targets' config sections.
+        labels: Label names by target.
+        radii: Half-width of the interval around each regression's predictions.
         split: The rows that were asked for.
         outputs: What the model says of those that take part; None if none does.
-        id_column: A column to copy.
+        copy: Columns of the source to copy.
+        truth: Whether to add `<target>/true`, what stands in the target's column.
 
     Returns:
-        Rows with the keys `row` (counted from 1), the id column, `status`, and for each target its
-        predicted labels and `<target>/<label>` probabilities; None where nothing was predicted.
+        Rows with the keys `row` (counted from 1), the copied columns, `status`, and the columns of
+        each target (see `readout.columns`); None where nothing was predicted.
     """
     position = {} if outputs is None else {int(row): i for i, row in enumerate(outputs.rows)}
-    probabilities = (
-        {} if outputs is None else {name: outputs.probabilities(name) for name in model.targets}
-    )
+    predicted = {
+        name: None if outputs is None else readout.predicted(section, outputs.heads[name])
+        for name, section in sections.items()
+    }
+    true = {name: x.column for name, x in sections.items() if truth and x.column}
     written = []
-    for row in range(len(split.source)):
-        values: dict[str, Any] = {"row": row + 1}
-        if id_column:
-            values[id_column] = split.source[row][id_column]
-        values["status"] = split.status(row)
-        for name, target in model.targets.items():
-            given = probabilities[name][position[row]] if row in position else None
-            values |= _predicted(name, target, given)
+    for row in split.rows:
+        cells = split.source[int(row)] if copy or true else {}
+        values: dict[str, Any] = {"row": int(row) + 1}
+        values |= {column: cells[column] for column in copy}
+        values["status"] = split.status(int(row))
+        for name, section in sections.items():
+            given = predicted[name][position[int(row)]] if int(row) in position else None
+            facts = {"radius": radii.get(name)}
+            values |= readout.columns(name, section, labels[name], given, facts)
+            if name in true:
+                values[f"{name}/true"] = cells[true[name]]
         written.append(values)
     return written
 
@@ -73,17 +88,6 @@ def write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
             _delimited(rows, "," if suffix == ".csv" else "\t"), encoding="utf-8", newline=""
         )
     temporary.replace(path)
-
-
-def _predicted(name: str, target: dict[str, Any], given: np.ndarray | None) -> dict[str, Any]:
-    labels = target["labels"]
-    if given is None:
-        return {name: None} | {f"{name}/{label}": None for label in labels}
-    chosen = [label for label, p in zip(labels, given, strict=True) if p > target["threshold"]]
-    # The shortest decimal that gives the same float32 back.
-    return {name: chosen} | {
-        f"{name}/{label}": float(str(p)) for label, p in zip(labels, given, strict=True)
-    }
 
 
 def _delimited(rows: Sequence[dict[str, Any]], delimiter: str) -> str:

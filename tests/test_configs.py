@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from jfusion import config_file, trees
-from jfusion.config import ConfigError, Text
+from jfusion.config import ConfigError, Frames, Text
 from jfusion.data.builders import mm_imdb
-from jfusion.data.samples import movies
+from jfusion.data.samples import interviews, movies
 from jfusion.data.text import Vocabulary
 from jfusion.training import assemble, optim, run
 from jfusion.training.checkpoint import Progress
@@ -22,8 +22,10 @@ from jfusion.training.state import Network
 
 FILES = {path.stem: path for path in sorted((Path(__file__).parents[1] / "configs").glob("*.py"))}
 
-# The words of the sample's plots, and those of `distilbert-base-uncased`.
-SAMPLE_WORDS, BERT_WORDS = 5_773, 30_522
+# The words of the samples' texts, and those of BERT and DistilBERT.
+SAMPLE_WORDS, BERT_WORDS = {"movies": 5_773, "interviews": 0}, 30_522
+SAMPLES = {"mm_imdb": "movies", "daic_woz": "interviews"}  # what has the same columns
+WIDTHS = {"audio": 74, "video": 10}
 
 # Parameters of the whole network at full size.
 TOTALS = {
@@ -44,7 +46,15 @@ PARTS = {
 # Numbers that make a network tiny and leave everything else as the config has it.
 TINY = {
     "distilbert": {"dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 16},
+    "bert": {
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    },
     "convnext": {"depths": (1, 1), "hidden_sizes": (4, 8)},
+    "mean_pool": {},
+    "temporal_cnn": {"width": 8},
 }
 
 
@@ -82,20 +92,33 @@ def full_size(config, folder):
             (folders[name] / "config.json").write_text(
                 json.dumps({"model_type": part.encoder.network})
             )
-    labels = {"movies": movies, "mm_imdb": mm_imdb}[config.data.source].LABELS
-    words = {name: BERT_WORDS if name in folders else SAMPLE_WORDS for name in config.inputs}
+    words = SAMPLE_WORDS.get(config.data.source)
     dataset = SimpleNamespace(
-        inputs={name: SimpleNamespace(vocab_size=n) for name, n in words.items()},
-        labels=dict.fromkeys(config.targets, labels),
+        inputs={
+            name: SimpleNamespace(
+                vocab_size=BERT_WORDS if name in folders else words, width=WIDTHS.get(name)
+            )
+            for name in config.inputs
+        },
+        labels={name: labels(config, target) for name, target in config.targets.items()},
     )
-    spec = assemble.model_spec(config, dataset, folders)
+    statistics = dict.fromkeys(config.targets, {"mean": 7.0, "spread": 5.0})
+    spec = assemble.model_spec(config, dataset, folders, statistics)
     return Network(spec, assemble.DTYPES[config.train.precision])
+
+
+def labels(config, target):
+    if target.kind == "classes":
+        return ("no", "yes")
+    if target.kind == "multilabel":
+        return {"movies": movies, "mm_imdb": mm_imdb}[config.data.source].LABELS
+    return ()
 
 
 def shrunk(config):
     """Overrides that make a config quick, on the embedded sample without weights."""
     overrides = [
-        "data.source=movies",
+        f"data.source={SAMPLES.get(config.data.source, config.data.source)}",
         "data.path=''",
         "data.rows=30",
         f"train.batch_size={2 * config.train.accumulate}",
@@ -105,8 +128,16 @@ def shrunk(config):
         overrides += [
             f"inputs.{name}.encoder.weights=''",
             f"inputs.{name}.encoder.sizes={TINY[part.encoder.network] | rates}",
-            f"inputs.{name}.max_tokens=12" if isinstance(part, Text) else f"inputs.{name}.size=16",
+            {
+                "text": f"inputs.{name}.max_tokens=12",
+                "image": f"inputs.{name}.size=16",
+                "sequence": f"inputs.{name}.steps=12",
+            }[part.kind],
         ]
+        if isinstance(part, Frames):
+            overrides.append(f"inputs.{name}.features=()")
+    if config.fusion.kind == "cross_attention":
+        overrides += ["fusion.width=8", "fusion.heads=2", "fusion.feed_forward=16"]
     return overrides
 
 
@@ -149,7 +180,14 @@ def test_the_words_of_the_sample(monkeypatch):
     train = movies.sources()["train"]
     plots = [train[row]["plot"] for row in range(len(train))]
     fitted = Vocabulary.fit(filter(None, plots), 15_000)
-    assert len(json.loads(fitted.tokenizer)["model"]["vocab"]) == SAMPLE_WORDS
+    assert len(json.loads(fitted.tokenizer)["model"]["vocab"]) == SAMPLE_WORDS["movies"]
+
+
+def test_the_words_of_the_invented_interviews():
+    train = interviews.sources()["train"]
+    texts = [train[row]["transcript"] for row in range(len(train))]
+    fitted = Vocabulary.fit(filter(None, texts), 15_000)
+    assert len(json.loads(fitted.tokenizer)["model"]["vocab"]) == SAMPLE_WORDS["interviews"]
 
 
 @every_config
@@ -167,15 +205,13 @@ def test_full_size(name, tmp_path):
     rows = config.train.batch_size
     inputs = {
         name: {
-            "ids": jax.ShapeDtypeStruct((rows, part.max_tokens), jnp.int32),
-            "length": jax.ShapeDtypeStruct((rows,), jnp.int32),
+            key: jax.ShapeDtypeStruct((rows, *shape), dtype)
+            for key, (shape, dtype) in arrays(name, part).items()
         }
-        if isinstance(part, Text)
-        else {"pixels": jax.ShapeDtypeStruct((rows, part.size, part.size, 3), jnp.uint8)}
         for name, part in config.inputs.items()
     }
     present = {name: jax.ShapeDtypeStruct((rows,), bool) for name in inputs}
-    logits, _ = jax.eval_shape(
+    answers, _ = jax.eval_shape(
         lambda params, inputs, present: network.apply(
             params, {}, {"inputs": inputs, "present": present}, jax.random.key(0)
         ),
@@ -183,10 +219,25 @@ def test_full_size(name, tmp_path):
         inputs,
         present,
     )
-    labels = {"movies": 11, "mm_imdb": 23}[config.data.source]
-    assert {head: (x.shape, x.dtype) for head, x in logits.items()} == {
-        head: ((rows, labels), jnp.float32) for head in config.targets
+    outputs = {"movies": 11, "mm_imdb": 23}.get(config.data.source)
+    shapes = {"genres": (outputs,), "phq8": (1,), "depressed": (2,), "likeness": (4, 128)}
+    assert {head: (x.shape, x.dtype) for head, x in answers.heads.items()} == {
+        head: ((rows, *shapes[head]), jnp.float32) for head in config.targets
     }
+
+
+def arrays(name, part):
+    """Shape of a row and dtype of each array of a modality."""
+    if isinstance(part, Text):
+        windows = (part.windows,) if part.windows > 1 else ()
+        return {
+            "ids": ((*windows, part.max_tokens), jnp.int32),
+            "length": (windows, jnp.int32),
+        }
+    if isinstance(part, Frames):
+        shape = (part.steps, WIDTHS[name])
+        return {"frames": (shape, jnp.float32), "valid": (shape, bool)}
+    return {"pixels": ((part.size, part.size, 3), jnp.uint8)}
 
 
 @every_config

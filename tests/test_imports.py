@@ -19,16 +19,19 @@ LAYERS = (
     {"config_file", "command", "run_folder"},
     {"pretrained", "ops"},
     {"models", "data"},
-    {"training.state"},
+    {"training.state", "training.contrastive"},
     {
         *("training.optim", "training.sharding", "training.checkpoint", "training.losses"),
         *("training.metrics", "training.writer", "training.pictures", "training.progress"),
-        *("training.tables", "training.meter"),
+        *("training.meter", "training.regression", "training.conformal"),
     },
-    {"artifact", "training.steps", "training.evaluation", "training.assemble"},
-    {"training.run"},
+    {"training.readout", "training.steps", "training.assemble"},
+    {"artifact", "training.evaluation"},
+    {"training.verdict", "predictions"},
+    {"training.run", "training.tables"},
     {"training.report", "inference"},
-    {"training.loop", "predictions"},
+    {"training.loop"},
+    {"training.repeats"},
     {"main", "evaluate", "predict", "prepare"},  # the commands
 )
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}

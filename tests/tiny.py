@@ -34,7 +34,7 @@ SPEC = {
     },
     "fusion": {"kind": "concat", "hidden": [16], "dropout": 0.1},
     "modality_dropout": 0.2,
-    "heads": {"genres": LABELS},
+    "heads": {"genres": {"kind": "logits", "outputs": LABELS}},
 }
 
 
@@ -88,5 +88,5 @@ def _setup(train, spec, rates):
     tx = optim.adamw(
         train, optim.peak_rates(Phase(epochs=1, rates=rates), params), lambda step: 1.0
     )
-    loss = {"genres": (1.0, losses.build(MultiLabel(column="genres")))}
+    loss = {"genres": losses.build(MultiLabel(column="genres"))}
     return network, params, stats, tx, steps.make_train_step(network, loss, train, tx)

@@ -10,11 +10,17 @@ from jfusion.config.data import Data
 from jfusion.config.experiment import Config, Log, to_dict
 from jfusion.config.fusion import ConcatFusion, CrossAttentionFusion, Fusion
 from jfusion.config.inputs import Encoder, Frames, Image, Lora, Text
-from jfusion.config.targets import METRICS, Classes, Embedding, MultiLabel, Regression, Target
+from jfusion.config.targets import (
+    Classes,
+    Embedding,
+    MultiLabel,
+    Regression,
+    Target,
+    metrics_of,
+)
 from jfusion.config.train import Phase, Train
 
 __all__ = [
-    "METRICS",
     "Classes",
     "ConcatFusion",
     "Config",
@@ -35,5 +41,6 @@ __all__ = [
     "Target",
     "Text",
     "Train",
+    "metrics_of",
     "to_dict",
 ]

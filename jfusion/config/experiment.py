@@ -9,7 +9,7 @@ from jfusion.config.checks import RangeError, require
 from jfusion.config.data import Data
 from jfusion.config.fusion import ConcatFusion, CrossAttentionFusion
 from jfusion.config.inputs import Frames, Image, Text
-from jfusion.config.targets import METRICS, Classes, Embedding, MultiLabel, Regression
+from jfusion.config.targets import Classes, Embedding, MultiLabel, Regression, metrics_of
 from jfusion.config.train import Train
 
 
@@ -64,6 +64,12 @@ class Config:
         require(bool(self.targets), "targets", "at least one target", self.targets)
         require(self.seeds >= 1, "seeds", "at least 1", self.seeds)
         require(self.folds == 0 or self.folds >= 3, "folds", "0, or at least 3", self.folds)
+        if self.train.accumulate > 1:
+            for name, target in self.targets.items():
+                whole = target.kind == "embedding" or getattr(target, "loss", "") == "rmse"
+                expected = f"1 with the loss of targets.{name}, which needs a whole batch at once"
+                require(not whole, "train.accumulate", expected, self.train.accumulate)
+        self._require_parts()
         monitor, known = self.train.monitor, self._metrics()
         if monitor not in known:
             near = difflib.get_close_matches(monitor, known, 1)
@@ -73,11 +79,20 @@ class Config:
     def _metrics(self) -> list[str]:
         """The names of all validation metrics."""
         if len(self.targets) == 1:
-            return ["loss", *(m for t in self.targets.values() for m in METRICS[t.kind])]
+            return ["loss", *(m for t in self.targets.values() for m in metrics_of(t))]
         return [
             "loss",
-            *(f"{n}/{m}" for n, t in self.targets.items() for m in ("loss", *METRICS[t.kind])),
+            *(f"{n}/{m}" for n, t in self.targets.items() for m in ("loss", *metrics_of(t))),
         ]
+
+    def _require_parts(self) -> None:
+        """Contrast across modalities needs several, and a fusion that keeps them apart."""
+        for name, target in self.targets.items():
+            if target.kind == "embedding" and target.positives != "class":
+                key, value = f"targets.{name}.positives", target.positives
+                require(len(self.inputs) > 1, key, "class with a single modality", value)
+                apart = self.fusion.kind == "cross_attention"
+                require(apart, key, f"class with fusion.kind={self.fusion.kind}", value)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

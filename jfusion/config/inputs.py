@@ -15,7 +15,8 @@ SEQUENCE_NETWORKS = ("mean_pool", "temporal_cnn", "frame_transformer")
 class Lora:
     """Low-rank adapters beside linear layers (arXiv 2106.09685).
 
-    The layers keep their weights; freeze those by a rate of 0 and train what matches `.*/lora_[ab]`.
+    The layers keep their own weights: freeze those by a rate of 0, and train what matches
+    `.*/lora_[ab]`.
 
     Attributes:
         rank: Width of the adapters; 0 has none.
@@ -61,6 +62,10 @@ class Encoder:
     revision: str = ""
     sizes: dict[str, Any] = field(default_factory=dict)
     lora: Lora = field(default_factory=Lora)
+
+    def __post_init__(self):
+        needs = not self.lora.weights or (self.weights and self.lora.rank)
+        require(needs, "lora.weights", "none without weights and lora.rank", self.lora.weights)
 
 
 def _require_network(encoder: Encoder, networks: tuple[str, ...], kind: str) -> None:
@@ -129,7 +134,6 @@ class Image:
         require(len(self.mean) in (0, 3), "mean", "three numbers or empty", self.mean)
         require(len(self.std) in (0, 3), "std", "three numbers or empty", self.std)
         require(all(s > 0 for s in self.std), "std", "numbers above 0", self.std)
-
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,6 @@ from typing import Literal
 
 from jfusion.config.checks import require
 
-# The scores of each kind of target, see `training/metrics.py` and `training/regression.py`.
-METRICS = {
-    "multilabel": ("macro_f1", "micro_f1", "weighted_f1", "samples_f1", "map", "auroc"),
-    "classes": ("macro_f1", "weighted_f1", "accuracy", "top5_accuracy"),
-    "regression": ("rmse", "mae", "ccc", "pearson", "f1"),
-    "embedding": (),
-}
-
 
 @dataclass(frozen=True)
 class MultiLabel:
@@ -145,3 +137,16 @@ class Embedding:
 
 
 Target = MultiLabel | Classes | Regression | Embedding
+
+
+def metrics_of(target: Target) -> tuple[str, ...]:
+    """The names of a target's scores besides its loss."""
+    match target:
+        case MultiLabel():
+            return ("macro_f1", "micro_f1", "weighted_f1", "samples_f1", "map", "auroc")
+        case Classes():
+            return ("macro_f1", "weighted_f1", "accuracy", "top5_accuracy")
+        case Regression():
+            return ("rmse", "mae", "ccc", "pearson", *(("f1",) if target.cut else ()))
+        case Embedding():
+            return ()

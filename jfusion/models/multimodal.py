@@ -1,7 +1,7 @@
 """A model is encoders, one fusion and named heads, and nothing else."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +12,28 @@ from jfusion.models.bert import Bert, DistilBert
 from jfusion.models.convnext import ConvNeXt
 from jfusion.models.encoded import Encoded
 from jfusion.models.fusion import Concat
-from jfusion.models.layers import FAN_IN_INIT, Linear, next_key
+from jfusion.models.heads import build as build_head
+from jfusion.models.layers import next_key
 from jfusion.models.pixels import Pixels
 
 NETWORKS = {"bert": Bert, "convnext": ConvNeXt, "distilbert": DistilBert}
 FUSIONS = {"concat": Concat}
+
+
+class Answers(NamedTuple):
+    """What a model says of a batch.
+
+    Attributes:
+        heads: Float32 by head: logits `[B, C]`, values `[B, 1]`, vectors `[B, 1 + M, E]`.
+        shares: Weight of each modality in the fused feature, float32 `[B]`, where the fusion
+            weighs them.
+        present: Which modalities the answers rest on, bool `[B]` each: those of the batch, without
+            what modality dropout hid.
+    """
+
+    heads: dict[str, jax.Array]
+    shares: dict[str, jax.Array]
+    present: dict[str, jax.Array]
 
 
 class Multimodal(nnx.Module):
@@ -29,7 +46,7 @@ class Multimodal(nnx.Module):
         encoders: The networks by modality name.
         pixels: What prepares the pictures, for the modalities that are pictures.
         fusion: The fusion.
-        heads: Number of outputs of each head.
+        heads: The description of each head, see `heads.build`.
         modality_dropout: Probability, per row and modality, of hiding a present modality in
             training. A row that would lose every modality keeps all that it has.
     """
@@ -39,7 +56,7 @@ class Multimodal(nnx.Module):
         encoders: Mapping[str, nnx.Module],
         pixels: Mapping[str, Pixels],
         fusion: nnx.Module,
-        heads: Mapping[str, int],
+        heads: Mapping[str, Mapping[str, Any]],
         modality_dropout: float = 0.0,
         *,
         dtype: jnp.dtype = jnp.float32,
@@ -51,7 +68,7 @@ class Multimodal(nnx.Module):
         self.fusion = fusion
         types = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.heads = nnx.Dict(
-            {name: Linear(fusion.width, n, init=FAN_IN_INIT, **types) for name, n in heads.items()}
+            {name: build_head(spec, fusion.width, **types) for name, spec in heads.items()}
         )
         self.modality_dropout = modality_dropout
         self.deterministic = False
@@ -67,7 +84,7 @@ class Multimodal(nnx.Module):
         present: Mapping[str, jax.Array],
         *,
         rngs: nnx.Rngs | None = None,
-    ) -> dict[str, jax.Array]:
+    ) -> Answers:
         """Predicts every target of a batch.
 
         Args:
@@ -79,7 +96,7 @@ class Multimodal(nnx.Module):
             rngs: A `dropout` stream, needed in training only.
 
         Returns:
-            Float32 logits `[B, C]` by head.
+            What the heads give, and what the fusion made of the modalities.
         """
         if self.modality_dropout and not self.deterministic:
             present = hide_modalities(next_key(rngs), present, self.modality_dropout)
@@ -87,8 +104,9 @@ class Multimodal(nnx.Module):
             name: self._encode(name, inputs[name], present[name], rngs)
             for name in sorted(self.encoders)
         }
-        joint = self.fusion(encoded, present, rngs=rngs).joint  # [B, F]
-        return {name: self.heads[name](joint).astype(jnp.float32) for name in sorted(self.heads)}
+        fused = self.fusion(encoded, present, rngs=rngs)
+        outputs = {name: self.heads[name](fused) for name in sorted(self.heads)}
+        return Answers(outputs, fused.weights, dict(present))
 
     def _encode(self, name, arrays, present, rngs) -> Encoded:
         arrays = {key: _zero_where_absent(x, present) for key, x in arrays.items()}
@@ -114,7 +132,7 @@ def build(
     Args:
         spec: `{"encoders": {name: {"network", "sizes", "pixels"?: {"mean", "std", "flip"},
             "lora"?: {"patterns", "rank", "alpha", "dropout"}}},
-            "fusion": {"kind", ...}, "modality_dropout": float, "heads": {name: outputs}}`.
+            "fusion": {"kind", ...}, "modality_dropout": float, "heads": {name: {"kind", ...}}}`.
         dtype: Compute type.
         param_dtype: Type of the parameters.
         rngs: A `params` stream.

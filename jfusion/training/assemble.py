@@ -2,15 +2,32 @@
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from jfusion.config import Config, ConfigError, Encoder, Image, Text
+from jfusion import trees
+from jfusion.config import (
+    Classes,
+    Config,
+    ConfigError,
+    Embedding,
+    Encoder,
+    Frames,
+    Image,
+    MultiLabel,
+    Regression,
+    Target,
+    Text,
+)
 from jfusion.data.dataset import Dataset
-from jfusion.pretrained import hub, loader, networks
+from jfusion.data.split import Split
+from jfusion.models.lora import is_adapter
+from jfusion.pretrained import hub, loader, networks, peft
+from jfusion.training import losses
 from jfusion.training.state import Network
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
@@ -54,13 +71,45 @@ def encoder_specs(config: Config, folders: Mapping[str, Path]) -> dict[str, dict
     }
 
 
-def model_spec(config: Config, dataset: Dataset, folders: Mapping[str, Path]) -> dict[str, Any]:
+def statistics(targets: Mapping[str, Target], train: Split) -> dict[str, dict[str, Any]]:
+    """What losses, heads and reports need to know of the training split, JSON-ready.
+
+    Args:
+        targets: The targets' sections.
+        train: The training split.
+
+    Returns:
+        By target: `pos_weight` of labels that are to be weighed; `mean`, `median` and `spread`
+        (standard deviation, 1 for a constant) of a regression.
+    """
+    found = {}
+    for name, target in targets.items():
+        values = train.targets[name][train.keep]
+        found[name] = {}
+        if isinstance(target, MultiLabel) and target.pos_weight:
+            found[name] = {"pos_weight": losses.positive_weights(values).tolist()}
+        if isinstance(target, Regression):
+            found[name] = {
+                "mean": float(values.mean(dtype=np.float64)),
+                "median": float(np.median(values)),
+                "spread": float(values.std(dtype=np.float64)) or 1.0,
+            }
+    return found
+
+
+def model_spec(
+    config: Config,
+    dataset: Dataset,
+    folders: Mapping[str, Path],
+    statistics: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
     """The plain description of the model, as `models.multimodal.build` takes it.
 
     Args:
         config: The experiment.
-        dataset: Its data: vocabulary sizes and label names.
+        dataset: Its data: vocabulary sizes, widths of sequences and label names.
         folders: As for `encoder_specs`.
+        statistics: See `statistics`.
 
     Raises:
         ConfigError: The config, the data and a checkpoint disagree.
@@ -74,20 +123,24 @@ def model_spec(config: Config, dataset: Dataset, folders: Mapping[str, Path]) ->
                 dataset.inputs[name].vocab_size,
                 pretrained=name in folders,
             )
-    fusion = config.fusion
+        if isinstance(part, Frames):
+            _fit_width(f"config.inputs.{name}", encoders[name]["sizes"], dataset.inputs[name].width)
+    fusion = asdict(config.fusion)
+    modality_dropout = fusion.pop("modality_dropout")
     return {
         "encoders": encoders,
-        "fusion": {
-            "kind": fusion.kind,
-            "hidden": list(fusion.hidden),
-            "dropout": fusion.dropout,
+        "fusion": fusion,
+        "modality_dropout": modality_dropout if len(encoders) > 1 else 0.0,
+        "heads": {
+            name: _head_spec(target, len(dataset.labels[name]), statistics[name])
+            for name, target in config.targets.items()
         },
-        "modality_dropout": fusion.modality_dropout if len(encoders) > 1 else 0.0,
-        "heads": {name: len(dataset.labels[name]) for name in config.targets},
     }
 
 
-def pretrained_weights(network: Network, folders: Mapping[str, Path]) -> dict[str, np.ndarray]:
+def pretrained_weights(
+    config: Config, network: Network, folders: Mapping[str, Path]
+) -> dict[str, np.ndarray]:
     """Loads the weights of every pretrained encoder, by the paths of the whole model."""
     weights = {}
     for name, folder in folders.items():
@@ -98,13 +151,17 @@ def pretrained_weights(network: Network, folders: Mapping[str, Path]) -> dict[st
             if path.startswith(prefix)
         }
         kind = network.spec["encoders"][name]["network"]
-        loaded = loader.load(folder, kind, targets)
-        weights |= {prefix + path: leaf for path, leaf in loaded.items()}
+        adapters, targets = trees.split(targets, {path: is_adapter(path) for path in targets})
+        weights |= {prefix + path: x for path, x in loader.load(folder, kind, targets).items()}
+        adapter = config.inputs[name].encoder.lora.weights
+        if adapter:
+            loaded = peft.load(Path(adapter), adapters)
+            weights |= {prefix + path: x for path, x in loaded.items()}
     return weights
 
 
 def _encoder_spec(
-    key: str, part: Text | Image, described: networks.Network | None
+    key: str, part: Text | Image | Frames, described: networks.Network | None
 ) -> dict[str, Any]:
     kind = part.encoder.network
     if described is not None and described.network != kind:
@@ -116,6 +173,12 @@ def _encoder_spec(
     sizes = {**(described.sizes if described is not None else {}), **part.encoder.sizes}
     numbers = {**networks.DEFAULTS[kind], **sizes}
     spec: dict[str, Any] = {"network": kind, "sizes": sizes}
+    if part.encoder.lora.rank:
+        numbers_of = asdict(part.encoder.lora)
+        del numbers_of["weights"]
+        spec["lora"] = numbers_of
+    if isinstance(part, Frames):
+        return spec
     if isinstance(part, Text):
         positions = numbers["max_position_embeddings"]
         if part.max_tokens > positions:
@@ -132,6 +195,26 @@ def _encoder_spec(
         "flip": part.flip,
     }
     return spec
+
+
+def _head_spec(target: Target, outputs: int, statistics: Mapping[str, Any]) -> dict[str, Any]:
+    match target:
+        case MultiLabel() | Classes():
+            return {"kind": "logits", "outputs": outputs}
+        case Regression():
+            centre, spread = statistics["mean"], statistics["spread"]
+            return {"kind": "value", "centre": centre, "spread": spread}
+        case Embedding():
+            return {"kind": "vectors", "outputs": target.width}
+
+
+def _fit_width(key: str, sizes: dict[str, Any], width: int) -> None:
+    """Sets the number of features; raises `ConfigError` where the config has another."""
+    if sizes.setdefault("features", width) != width:
+        raise ConfigError(
+            f"{key}.encoder.sizes.features: {sizes['features']}, but the data have {width}; leave "
+            "it out"
+        )
 
 
 def _fit_vocabulary(key: str, sizes: dict[str, Any], words: int, pretrained: bool) -> None:

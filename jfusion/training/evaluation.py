@@ -1,18 +1,18 @@
 """Runs a model over a whole split and scores it, every row once."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
-from scipy.special import expit
 
-from jfusion.training import metrics, sharding
+from jfusion.config import Target
+from jfusion.training import readout, sharding
+from jfusion.training.losses import Loss
+from jfusion.training.readout import Scores
 from jfusion.training.state import Tree
-
-Scores = dict[str, float | None]
 
 
 class Outputs(NamedTuple):
@@ -20,17 +20,16 @@ class Outputs(NamedTuple):
 
     Attributes:
         rows: Row numbers within the split, int64 `[n]`.
-        logits: Float32 `[n, C]` by head.
+        heads: What each head gave, float32 `[n, ...]`.
         losses: Float32 `[n]` by head; empty in prediction.
+        shares: Weight of each modality in the fused feature, float32 `[n]`; empty where the fusion
+            has no such weights.
     """
 
     rows: np.ndarray
-    logits: dict[str, np.ndarray]
+    heads: dict[str, np.ndarray]
     losses: dict[str, np.ndarray]
-
-    def probabilities(self, head: str) -> np.ndarray:
-        """Sigmoid outputs of a multi-label head, float32 `[n, C]`."""
-        return expit(self.logits[head])
+    shares: dict[str, np.ndarray]
 
 
 def run(
@@ -65,41 +64,53 @@ def run(
     joined = jax.tree.map(lambda *parts: np.concatenate([_fetch(p) for p in parts]), *outputs)
     real = np.flatnonzero(weights > 0)
     order = real[np.argsort(rows[real], kind="stable")]
-    return Outputs(
-        rows=rows[order],
-        logits={name: x[order] for name, x in joined["logits"].items()},
-        losses={name: x[order] for name, x in joined["loss"].items()},
-    )
+    return Outputs(rows[order], *(jax.tree.map(lambda x: x[order], part) for part in joined))
+
+
+def only(
+    batches: Iterable[Mapping[str, Any]], modalities: Collection[str]
+) -> Iterator[dict[str, Any]]:
+    """The batches with all other modalities hidden; rows that have none left get weight 0."""
+    for batch in batches:
+        present = {name: x & (name in modalities) for name, x in batch["present"].items()}
+        left = np.any(list(present.values()), axis=0)
+        yield {**batch, "present": present, "weight": batch["weight"] * left}
 
 
 def score(
     outputs: Outputs,
     targets: Mapping[str, np.ndarray],
-    thresholds: Mapping[str, float],
-    weights: Mapping[str, float],
+    sections: Mapping[str, Target],
+    losses: Mapping[str, Loss],
 ) -> Scores:
     """The metrics of a split.
 
     Args:
         outputs: The model's outputs.
-        targets: The targets of every row of the split, `[rows, C]` by head.
-        thresholds: Decision threshold by head.
-        weights: Weight of each head's loss.
+        targets: The targets of every row of the split, `[rows, ...]` by head.
+        sections: The targets' config sections.
+        losses: The loss of each target.
 
     Returns:
         `loss`, and the metrics of each head; with several heads `<head>/<metric>`.
     """
-    each = {name: float(x.mean(dtype=np.float64)) for name, x in outputs.losses.items()}
-    values: Scores = {"loss": sum(weights[name] * loss for name, loss in each.items())}
+    each = {
+        name: float(losses[name].finish(x.mean(dtype=np.float64)))
+        for name, x in outputs.losses.items()
+    }
+    values: Scores = {"loss": sum(losses[name].weight * loss for name, loss in each.items())}
     if len(each) > 1:
         values |= {f"{name}/loss": loss for name, loss in each.items()}
-    for name, threshold in thresholds.items():
-        scores = metrics.multilabel(
-            outputs.probabilities(name), targets[name][outputs.rows], threshold
-        )
-        prefix = f"{name}/" if len(thresholds) > 1 else ""
-        values |= {f"{prefix}{metric}": value for metric, value in scores.items()}
+    for name, section in sections.items():
+        predictions = readout.predicted(section, outputs.heads[name])
+        found = readout.scores(section, predictions, targets[name][outputs.rows])
+        values |= {f"{prefix(name, sections)}{metric}": x for metric, x in found.items()}
     return values
+
+
+def prefix(name: str, sections: Collection[str]) -> str:
+    """What stands before the metrics of a target: its name, if there are several."""
+    return f"{name}/" if len(sections) > 1 else ""
 
 
 def better(values: Scores, best: Scores, monitor: str) -> bool:

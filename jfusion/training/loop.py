@@ -2,15 +2,16 @@
 
 import contextlib
 import dataclasses
+import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from jfusion import artifact
-from jfusion.config import Config
+from jfusion.config import Config, Regression
 from jfusion.errors import UserError
-from jfusion.training import evaluation
+from jfusion.training import evaluation, verdict
 from jfusion.training.checkpoint import Checkpoints, Progress
 from jfusion.training.meter import Meter
 from jfusion.training.report import Reporter
@@ -54,9 +55,10 @@ def train(
             batches = loop.run.train_batches(loop.progress)
 
         # Test the best model, and keep it.
-        test = loop.evaluate(best, "test")
-        artifact.write(workdir / "model", loop.run.artifact(best))
-        return loop.finish(best, test)
+        radii = loop.radii(best)
+        verdict = loop.test(best, radii)
+        artifact.write(workdir / "model", loop.run.artifact(best, radii))
+        return loop.finish(best, verdict)
 
 
 class Loop:
@@ -126,18 +128,34 @@ class Loop:
             if every and step % every == 0 and not self._epoch_ended(step):
                 self._save(state, batches)
 
-    def evaluate(self, state: State, split: str) -> evaluation.Scores:
-        """Scores a state on a split, writes the scores, and returns them."""
-        step = int(state.step)
-        outputs = evaluation.run(
-            self.run.eval_step,
-            state.evaluated,
-            state.stats,
-            self._reporter.track(self.run, split),
-            self.run.mesh,
-            after_batch=lambda: self._stop_requested() and self._leave(step),
+    def evaluate(self, state: State) -> evaluation.Scores:
+        """Scores a state on the validation split, writes the scores, and returns them."""
+        outputs = self._outputs(state, "val")
+        return self._reporter.evaluated(self.run, int(state.step), "val", outputs)
+
+    def radii(self, best: State) -> dict[str, float | None]:
+        """Half-width of the interval around each regression's predictions."""
+        if not any(isinstance(x, Regression) for x in self._config.targets.values()):
+            return {}
+        split = self.run.dataset.splits["val"]
+        return verdict.radii(self._config.targets, self._outputs(best, "val"), split.targets)
+
+    def test(self, best: State, radii: Mapping[str, float | None]) -> verdict.Verdict:
+        """Tests the best model, with every choice of its modalities, and writes the scores."""
+        split = self.run.dataset.splits["test"]
+        judged, outputs = verdict.judge(
+            functools.partial(self._outputs, best, "test"),
+            self._config.inputs,
+            split.targets,
+            self._config.targets,
+            self.run.losses,
+            self.run.statistics,
+            radii,
+            verdict.groups_of(split, self._config.data),
         )
-        return self._reporter.evaluated(self.run, step, split, outputs)
+        self._reporter.evaluated(self.run, int(best.step), "test", outputs)
+        self._reporter.tested(self.run, int(best.step), judged, outputs, radii)
+        return judged
 
     def best_state(self) -> State:
         """The state of the best evaluation so far."""
@@ -156,11 +174,11 @@ class Loop:
         self.progress.stale = 0
         return True
 
-    def finish(self, best: State, test: evaluation.Scores) -> dict[str, Any]:
+    def finish(self, best: State, judged: verdict.Verdict) -> dict[str, Any]:
         """Writes the summary and returns it."""
         rate = self._meter.rows / self._meter.seconds if self._meter.rows else None
         return self._reporter.finish(
-            self.run, best, self.progress.best, test, self._elapsed(), rate
+            self.run, best, self.progress.best, judged, self._elapsed(), rate
         )
 
     def close(self) -> None:
@@ -182,7 +200,7 @@ class Loop:
         progress, step = self.progress, int(state.step)
         self._meter.check(state)
         try:
-            values = self.evaluate(state, "val")
+            values = self.evaluate(state)
         except Preempted:
             # Saved as not evaluated: the evaluation is the first thing after the restart.
             self._save(state, batches)
@@ -193,6 +211,20 @@ class Loop:
             progress.best_step, progress.best_phase = step, progress.phase
             progress.best, progress.stale = values, 0
         self._save(state, batches)
+
+    def _outputs(
+        self, state: State, split: str, modalities: Collection[str] | None = None
+    ) -> evaluation.Outputs:
+        """Runs a state on a split, with only some of its modalities if they are given."""
+        batches, step = self._reporter.track(self.run, split), int(state.step)
+        return evaluation.run(
+            self.run.eval_step,
+            state.evaluated,
+            state.stats,
+            batches if modalities is None else evaluation.only(batches, modalities),
+            self.run.mesh,
+            after_batch=lambda: self._stop_requested() and self._leave(step),
+        )
 
     def _epoch_ended(self, step: int) -> bool:
         done = step - self.progress.phase_start

@@ -1,32 +1,69 @@
-"""Losses on logits, one number per row, in float32.
+"""Losses on the heads' outputs, one number per row, in float32.
 
 Shape legend: `B` rows, `C` labels.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jfusion.config import MultiLabel
+from jfusion.config import Classes, Embedding, MultiLabel, Regression, Target
+from jfusion.training.contrastive import info_nce
 
-LossFn = Callable[[jax.Array, jax.Array], jax.Array]
+Batch = Mapping[str, Any]
 
 _TINY = 1e-8  # the reference's floor inside the logarithm, needed where `clip` is tiny
 
 
-def build(target: MultiLabel, pos_weight: np.ndarray | None = None) -> LossFn:
+def _same(mean: Any) -> Any:
+    return mean
+
+
+class Loss(NamedTuple):
+    """The loss of a target.
+
+    Attributes:
+        rows: `(outputs, targets, batch) -> float32 [B]`, each row's own part.
+        finish: From the weighted mean over the rows to the loss.
+        weight: Factor of the loss in the sum over the targets.
+    """
+
+    rows: Callable[[jax.Array, jax.Array, Batch], jax.Array]
+    finish: Callable[[Any], Any] = _same
+    weight: float = 1.0
+
+
+def build(target: Target, statistics: Mapping[str, Any] | None = None) -> Loss:
     """Makes the loss of a target.
 
     Args:
         target: Names the loss and its constants.
-        pos_weight: Factor on the positive term of each label, [C] (see `positive_weights`).
+        statistics: What is known of the training split; `pos_weight` [C] is the factor on the
+            positive term of each label (see `positive_weights`).
 
     Returns:
-        A function of logits [B, C] and targets [B, C] (0 or 1) to the mean loss over the labels of
-        each row, [B], in float32. The caller weighs the rows.
+        The loss on the outputs of the target's head.
     """
+    match target:
+        case MultiLabel():
+            return _multilabel(target, (statistics or {}).get("pos_weight"))
+        case Classes():
+            return Loss(_class_rows, weight=target.weight)
+        case Regression():
+            return Loss(_square_rows, _root if target.loss == "rmse" else _same, target.weight)
+        case Embedding():
+            rows = functools.partial(
+                info_nce, temperature=target.temperature, positives=target.positives
+            )
+            return Loss(rows, weight=target.weight)
+
+
+def _multilabel(target: MultiLabel, pos_weight: Sequence[float] | None) -> Loss:
+    """The mean over the labels of each row: logits [B, C], targets 0 or 1 [B, C]."""
     if target.loss == "asymmetric":
 
         def terms(logits):
@@ -36,14 +73,33 @@ def build(target: MultiLabel, pos_weight: np.ndarray | None = None) -> LossFn:
     else:
         terms = cross_entropy_terms
 
-    def loss(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    def rows(logits: jax.Array, targets: jax.Array, batch: Batch) -> jax.Array:
+        del batch
         targets = targets.astype(jnp.float32)
         positive, negative = terms(logits.astype(jnp.float32))
         if pos_weight is not None:
             positive = positive * jnp.asarray(pos_weight, jnp.float32)[None]
         return jnp.mean(targets * positive + (1 - targets) * negative, axis=-1)
 
-    return loss
+    return Loss(rows, weight=target.weight)
+
+
+def _class_rows(logits: jax.Array, targets: jax.Array, batch: Batch) -> jax.Array:
+    """Cross-entropy: logits [B, C], class numbers int32 [B]."""
+    del batch
+    each = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+    return -jnp.take_along_axis(each, targets[:, None], axis=-1)[:, 0]
+
+
+def _square_rows(values: jax.Array, targets: jax.Array, batch: Batch) -> jax.Array:
+    """Squared error: values and targets [B, 1]."""
+    del batch
+    return jnp.square(values - targets)[:, 0]
+
+
+def _root(mean: Any) -> Any:
+    # The small number keeps the gradient finite where every row is exactly right.
+    return (mean + 1e-6) ** 0.5
 
 
 def cross_entropy_terms(logits: jax.Array) -> tuple[jax.Array, jax.Array]:

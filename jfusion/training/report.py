@@ -1,21 +1,23 @@
 """What a run tells: on the terminal, in `metrics.jsonl`, on TensorBoard and in `summary.json`."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from jfusion import artifact, trees
-from jfusion.config import Config, Image, Text, to_dict
-from jfusion.data import pipeline
+from jfusion import artifact, predictions, trees
+from jfusion.config import Config, Image, MultiLabel, Text, to_dict
+from jfusion.data import notes, pipeline
 from jfusion.data.dataset import Split
 from jfusion.run_folder import write_json
-from jfusion.training import evaluation, metrics, pictures, tables
+from jfusion.training import evaluation, metrics, pictures, readout, tables
 from jfusion.training.progress import Display, Steps
 from jfusion.training.run import Run
 from jfusion.training.state import State
+from jfusion.training.verdict import Verdict
 from jfusion.training.writer import Writer
 
 
@@ -38,7 +40,7 @@ class Reporter:
         self._labels: dict[str, list[dict[str, Any]]] = {}
 
     def describe(self, run: Run) -> None:
-        """Says what the run works on: devices, rows, texts cut short, parameters."""
+        """Says what the run works on: devices, rows, what was cut or masked, parameters."""
         devices = jax.devices()
         self.message(f"devices: {len(devices)} x {devices[0].device_kind}")
         for name, split in run.dataset.splits.items():
@@ -48,10 +50,8 @@ class Reporter:
                 self.message(f"  {problem}")
             if len(split.problems) > 5:
                 self.message(f"  and {len(split.problems) - 5} more problems")
-            for text, cut in split.truncated.items():
-                if cut:
-                    limit, of = self._config.inputs[text].max_tokens, len(split)
-                    self.message(f"  {text}: {cut:,} of {of:,} rows cut to {limit} tokens")
+            for line in notes.lines(split, run.dataset.inputs):
+                self.message(f"  {line}")
         for i, plan in enumerate(run.plans):
             trained = trees.size(trees.split(run.network.params, plan.rates)[0])
             total = trees.size(run.network.params)
@@ -107,25 +107,16 @@ class Reporter:
         self, run: Run, step: int, split: str, outputs: evaluation.Outputs
     ) -> evaluation.Scores:
         """Scores a split, records everything about it, and returns the scores."""
-        targets = run.dataset.splits[split].targets
-        thresholds = {name: target.threshold for name, target in self._config.targets.items()}
-        weights = {name: target.weight for name, target in self._config.targets.items()}
-        scores = evaluation.score(outputs, targets, thresholds, weights)
+        targets, sections = run.dataset.splits[split].targets, self._config.targets
+        scores = evaluation.score(outputs, targets, sections, run.losses)
+        shares = {f"fusion_weight/{name}": float(x.mean()) for name, x in outputs.shares.items()}
         by_label = {}
-        for head, threshold in thresholds.items():
-            probabilities, truth = outputs.probabilities(head), targets[head][outputs.rows]
-            labels = run.dataset.labels[head]
-            self._labels[head] = metrics.per_label(probabilities, truth, labels, threshold)
-            self._writer.table(step, f"{split}/{head}", self._labels[head])
-            self._writer.pr_curves(step, split, probabilities, truth, labels)
-            by_label |= {
-                f"{head}/{row['label']}/{name}": value
-                for row in self._labels[head]
-                for name, value in row.items()
-                if name != "label"
-            }
+        for head, section in sections.items():
+            if isinstance(section, MultiLabel):
+                by_label |= self._of_labels(run, step, split, head, section, outputs)
         # Label by label only once: as curves they would bury the others.
-        self._writer.scalars(step, split, scores | (by_label if split == "test" else {}))
+        extra = shares | (by_label if split == "test" else {})
+        self._writer.scalars(step, split, scores | extra)
         if split == "val":
             self._picture_page(run, step, outputs)
         monitor = self._config.train.monitor
@@ -133,6 +124,54 @@ class Reporter:
         shown = "undefined" if value is None else f"{value:.4f}"
         self.message(f"step {step}: {split} loss {scores['loss']:.4f}, {monitor} {shown}")
         return scores
+
+    def tested(
+        self,
+        run: Run,
+        step: int,
+        verdict: Verdict,
+        outputs: evaluation.Outputs,
+        radii: Mapping[str, float | None],
+    ) -> None:
+        """Records what stands beside the test scores, and each row's prediction."""
+        for name, table in tables.of_verdict(verdict).items():
+            self._writer.table(step, f"test/{name}", table)
+        if self._active:
+            split, data = run.dataset.splits["test"], self._config.data
+            rows = predictions.rows(
+                self._config.targets,
+                run.dataset.labels,
+                radii,
+                split,
+                outputs,
+                copy=[x for x in (data.id_column, data.group_column) if x],
+                truth=True,
+            )
+            predictions.write(self._workdir / "test_predictions.csv", rows)
+
+    def _of_labels(
+        self,
+        run: Run,
+        step: int,
+        split: str,
+        head: str,
+        section: MultiLabel,
+        outputs: evaluation.Outputs,
+    ) -> dict[str, float | None]:
+        """Records the scores of each label; returns them by `head/label/metric`."""
+        probabilities = readout.predicted(section, outputs.heads[head])
+        truth = run.dataset.splits[split].targets[head][outputs.rows]
+        labels = run.dataset.labels[head]
+        rows = metrics.per_label(probabilities, truth, labels, section.threshold)
+        self._labels[head] = rows
+        self._writer.table(step, f"{split}/{head}", rows)
+        self._writer.pr_curves(step, split, probabilities, truth, labels)
+        return {
+            f"{head}/{row['label']}/{name}": value
+            for row in rows
+            for name, value in row.items()
+            if name != "label"
+        }
 
     def flush(self) -> None:
         """Puts everything written so far on the disk."""
@@ -143,12 +182,13 @@ class Reporter:
         run: Run,
         best: State,
         val: evaluation.Scores,
-        test: evaluation.Scores,
+        verdict: Verdict,
         seconds: float,
         rate: float | None,
     ) -> dict[str, Any]:
         """Writes `summary.json`, prints the scores, and returns the summary."""
         self._close_bar()
+        test = verdict.scores
         self._writer.hparams(
             to_dict(self._config), [f"test/{name}" for name, x in test.items() if x is not None]
         )
@@ -158,6 +198,7 @@ class Reporter:
             "best_step": int(best.step),
             "val": val,
             "test": test,
+            **{name: x for name, x in asdict(verdict).items() if x and name != "scores"},
             **({"best_possible": run.dataset.best_possible} if run.dataset.best_possible else {}),
             "rows": {name: split.counts() for name, split in run.dataset.splits.items()},
             "params": {"total": total, "trainable": trained},
@@ -169,9 +210,11 @@ class Reporter:
         if self._active:
             write_json(self._workdir / "summary.json", summary)
             for rows in self._labels.values():
-                self._display.show(tables.of_labels(rows))
+                self._display.show(tables.of_rows(rows))
             results = {"val": val, "test": test}
             self._display.show(tables.of_metrics(results, run.dataset.best_possible))
+            for rows in tables.of_verdict(verdict).values():
+                self._display.show(tables.of_rows(rows))
         return summary
 
     def close(self) -> None:
@@ -192,7 +235,9 @@ class Reporter:
         if not len(rows):
             return
         for head, target in self._config.targets.items():
-            probabilities = outputs.probabilities(head)
+            if not isinstance(target, MultiLabel):
+                continue
+            probabilities = readout.predicted(target, outputs.heads[head])
             page = pictures.draw(
                 [
                     pictures.Row(

@@ -50,7 +50,7 @@ class Run:
         dataset: The splits.
         folders: Pretrained weights by modality.
         network: The model as functions.
-        pos_weights: Factor on the positives of each label, by target; None weighs nothing.
+        statistics: What is known of the training split by target, see `assemble.statistics`.
     """
 
     config: Config
@@ -58,13 +58,13 @@ class Run:
     dataset: data.Dataset
     folders: Mapping[str, Path]
     network: Network
-    pos_weights: Mapping[str, list[float] | None]
+    statistics: Mapping[str, dict[str, Any]]
 
     @functools.cached_property
-    def losses(self) -> dict[str, tuple[float, losses.LossFn]]:
-        """Weight and per-row loss of each target."""
+    def losses(self) -> dict[str, losses.Loss]:
+        """The loss of each target."""
         return {
-            name: (target.weight, losses.build(target, self.pos_weights[name]))
+            name: losses.build(target, self.statistics[name])
             for name, target in self.config.targets.items()
         }
 
@@ -98,7 +98,7 @@ class Run:
 
     def first_state(self) -> State:
         """The state at step 0, with pretrained weights where the config names any."""
-        weights = assemble.pretrained_weights(self.network, self.folders)
+        weights = assemble.pretrained_weights(self.config, self.network, self.folders)
         # This generator compiles ten times faster than the default; nothing but its speed matters.
         key = jax.random.key(self.config.seed, impl="rbg")
         params, stats = self.network.init(key, weights)
@@ -142,12 +142,21 @@ class Run:
             process_count=jax.process_count(),
         )
 
-    def artifact(self, state: State) -> artifact.Artifact:
-        """The model of a state, as it is kept in `model/`."""
+    def artifact(self, state: State, radii: Mapping[str, float | None]) -> artifact.Artifact:
+        """The model of a state, as it is kept in `model/`.
+
+        Args:
+            state: The state.
+            radii: Half-width of the interval around each regression's predictions.
+        """
         config = self.config
         targets = {
-            name: asdict(target)
-            | {"labels": list(self.dataset.labels[name]), "pos_weight": self.pos_weights[name]}
+            name: {
+                "section": asdict(target),
+                "labels": list(self.dataset.labels[name]),
+                "statistics": self.statistics[name],
+                **({"radius": radii[name]} if name in radii else {}),
+            }
             for name, target in config.targets.items()
         }
         return artifact.Artifact(
@@ -185,18 +194,12 @@ def prepare(config: Config) -> Run:
     folders = assemble.find_pretrained(config)
     assemble.encoder_specs(config, folders)  # checked before the data, which can take minutes
     dataset = data.load(config, folders)
-    spec = assemble.model_spec(config, dataset, folders)
+    statistics = assemble.statistics(config.targets, dataset.splits["train"])
+    spec = assemble.model_spec(config, dataset, folders, statistics)
     try:
         network = Network(spec, assemble.DTYPES[train.precision])
     except ValueError as error:
         raise ConfigError(f"config: these numbers make no model: {error}") from error
-    train_split = dataset.splits["train"]
-    pos_weights = {
-        name: losses.positive_weights(train_split.targets[name][train_split.keep]).tolist()
-        if target.pos_weight
-        else None
-        for name, target in config.targets.items()
-    }
-    run = Run(config, mesh, dataset, folders, network, pos_weights)
+    run = Run(config, mesh, dataset, folders, network, statistics)
     _ = run.plans  # checked now
     return run

@@ -98,7 +98,7 @@ class Network:
         stats: Tree,
         batch: Mapping[str, Any],
         key: jax.Array | None = None,
-    ) -> tuple[dict[str, jax.Array], Tree]:
+    ) -> tuple[multimodal.Answers, Tree]:
         """Runs the model.
 
         Args:
@@ -108,12 +108,12 @@ class Network:
             key: Random key; given, the model trains (dropout, flips); None evaluates.
 
         Returns:
-            Logits by head, float32 `[B, C]`, and the statistics after the batch.
+            What the model says of the batch, and the statistics after it.
         """
         model = nnx.merge(self._graphs[key is not None], self._nest({**params, **stats}))
         rngs = None if key is None else nnx.Rngs(dropout=key)
-        logits = model(batch["inputs"], batch["present"], rngs=rngs)
-        return logits, _take_apart(model)[1] if stats else stats
+        answers = model(batch["inputs"], batch["present"], rngs=rngs)
+        return answers, _take_apart(model)[1] if stats else stats
 
     def _build(self, key: jax.Array) -> multimodal.Multimodal:
         return multimodal.build(self.spec, dtype=self.dtype, rngs=nnx.Rngs(params=key))

@@ -8,10 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from jfusion.config import Train
+from jfusion.training.losses import Batch, Loss
 from jfusion.training.state import Network, State, Tree
-
-Batch = Mapping[str, Any]
-RowLoss = Callable[[jax.Array, jax.Array], jax.Array]
 
 # Dynamic loss scaling (arXiv 1710.03740, section 3.2, with the constants of common practice).
 INITIAL_SCALE = 2.0**15
@@ -31,7 +29,7 @@ def init_opt_state(train: Train, tx: optax.GradientTransformation, params: Tree)
 
 def make_train_step(
     network: Network,
-    losses: Mapping[str, tuple[float, RowLoss]],
+    losses: Mapping[str, Loss],
     train: Train,
     tx: optax.GradientTransformation,
 ) -> Callable[[State, Batch, jax.Array], tuple[State, dict[str, jax.Array]]]:
@@ -42,7 +40,7 @@ def make_train_step(
 
     Args:
         network: The model.
-        losses: Weight and per-row loss function of each target.
+        losses: The loss of each target.
         train: Accumulation, average and precision.
         tx: The optimizer over the trainable parameters.
 
@@ -53,12 +51,13 @@ def make_train_step(
     """
 
     def loss_fn(params, frozen, stats, part, key, rows, scale):
-        logits, stats = network.apply({**params, **frozen}, stats, part, key)
-        each = {
-            name: jnp.sum(fn(logits[name], part["targets"][name]) * part["weight"]) / rows
-            for name, (_, fn) in losses.items()
-        }
-        total = sum(weight * each[name] for name, (weight, _) in losses.items())
+        outputs, stats = network.apply({**params, **frozen}, stats, part, key)
+        part = {**part, "present": outputs.present}  # modalities may have been hidden
+        each = {}
+        for name, loss in losses.items():
+            of_rows = loss.rows(outputs.heads[name], part["targets"][name], part)
+            each[name] = loss.finish(jnp.sum(of_rows * part["weight"]) / rows)
+        total = sum(loss.weight * each[name] for name, loss in losses.items())
         return total * scale, (total, each, stats)
 
     gradient = jax.grad(loss_fn, has_aux=True)
@@ -116,8 +115,8 @@ def make_train_step(
 
 
 def make_eval_step(
-    network: Network, losses: Mapping[str, tuple[float, RowLoss]] | None = None
-) -> Callable[[Tree, Tree, Batch], dict[str, dict[str, jax.Array]]]:
+    network: Network, losses: Mapping[str, Loss] | None = None
+) -> Callable[[Tree, Tree, Batch], tuple[dict[str, jax.Array], ...]]:
     """Builds the jitted evaluation step.
 
     Args:
@@ -125,17 +124,17 @@ def make_eval_step(
         losses: As in `make_train_step`; without them (prediction) no targets are read.
 
     Returns:
-        `(params, stats, batch) -> {"logits": {head: [B, C]}, "loss": {head: [B]}}`.
+        `(params, stats, batch) -> ({head: [B, ...]}, {head: loss [B]}, {modality: share [B]})`.
     """
 
     @jax.jit
     def eval_step(params: Tree, stats: Tree, batch: Batch):
-        logits, _ = network.apply(params, stats, batch)
+        outputs, _ = network.apply(params, stats, batch)
         each = {
-            name: fn(logits[name], batch["targets"][name])
-            for name, (_, fn) in (losses or {}).items()
+            name: loss.rows(outputs.heads[name], batch["targets"][name], batch)
+            for name, loss in (losses or {}).items()
         }
-        return {"logits": logits, "loss": each}
+        return outputs.heads, each, outputs.shares
 
     return eval_step
 

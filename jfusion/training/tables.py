@@ -6,6 +6,8 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from jfusion.training.verdict import Verdict
+
 Scores = Mapping[str, float | None]
 
 
@@ -34,8 +36,39 @@ def of_metrics(results: Mapping[str, Scores], best_possible: Scores | None = Non
     return table
 
 
-def of_labels(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The scores of each label, a label per row (see `metrics.per_label`)."""
+def of_verdict(verdict: Verdict) -> dict[str, list[dict[str, Any]]]:
+    """What stands beside the scores of a split, as rows.
+
+    Returns:
+        By name of the table; those that have nothing to say are left out:
+        `constants`: per metric of a regression the model's score, its interval, and the scores of
+        the constant predictions; `coverage`: per regression; `modalities`: per choice of them.
+    """
+    found = {}
+    if verdict.constants:
+        found["constants"] = [
+            {
+                "metric": metric,
+                "model": verdict.scores[metric],
+                "from": low,
+                "to": high,
+                **{f"always the {name}": x[metric] for name, x in verdict.constants.items()},
+            }
+            for metric, (low, high) in verdict.intervals.items()
+        ]
+    if verdict.coverage:
+        found["coverage"] = [{"target": name, **x} for name, x in verdict.coverage.items()]
+    if verdict.patterns:
+        names = ("rows", *verdict.scores)
+        found["modalities"] = [
+            {"given": choice, **{name: scores.get(name) for name in names}}
+            for choice, scores in verdict.patterns.items()
+        ]
+    return found
+
+
+def of_rows(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Rows with the same keys, which become the headings."""
     table = _table(list(rows[0]))
     for row in rows:
         table.add_row(*map(_cell, row.values()))

@@ -32,6 +32,9 @@ def inputs(seed=0):
     return tiny.batch(ROWS, seed=seed)["inputs"]
 
 
+LOGITS = {n: {"kind": "logits", "outputs": n} for n in (2, 3, 5)}
+
+
 def with_garbage(inputs, present, seed):
     """The same inputs with any bytes at all in the slots of what is absent."""
     rng = np.random.default_rng(seed)
@@ -51,8 +54,8 @@ def with_garbage(inputs, present, seed):
 def _gradient(graph, state, inputs, present, key):
     def loss(state):
         rngs = None if key is None else nnx.Rngs(dropout=key)
-        logits = nnx.merge(graph, state)(inputs, present, rngs=rngs)
-        return sum(jnp.sin(x).sum() for x in logits.values())
+        answers = nnx.merge(graph, state)(inputs, present, rngs=rngs)
+        return sum(jnp.sin(x).sum() for x in answers.heads.values())
 
     return trees.flatten(nnx.to_pure_dict(jax.grad(loss)(state)))
 
@@ -200,14 +203,16 @@ def test_two_modalities_of_one_kind_have_parameters_of_their_own():
 
 
 def test_every_head_predicts_its_own():
-    logits = run(a_model({**tiny.SPEC, "heads": {"genres": 5, "mood": 2}}), inputs(), EVERYTHING)
+    heads = {"genres": LOGITS[5], "mood": LOGITS[2]}
+    logits = run(a_model({**tiny.SPEC, "heads": heads}), inputs(), EVERYTHING)
     assert {name: x.shape for name, x in logits.items()} == {"genres": (8, 5), "mood": (8, 2)}
 
 
 def test_names_of_methods_are_names_like_any_other():
     """A column may be called `items`; flax's dict has a method of that name."""
     plot, poster = CALM["encoders"]["plot"], CALM["encoders"]["poster"]
-    spec = {"encoders": {"items": plot, "values": poster}, "heads": {"keys": 3, "items": 2}}
+    heads = {"keys": LOGITS[3], "items": LOGITS[2]}
+    spec = {"encoders": {"items": plot, "values": poster}, "heads": heads}
     model = a_model({**CALM, **spec})
     given = {"items": inputs()["plot"], "values": inputs()["poster"]}
     logits = run(model, given, {name: np.ones(ROWS, bool) for name in given})

@@ -7,11 +7,11 @@ import pytest
 from safetensors.numpy import save_file
 
 from jfusion.config import (
+    ConcatFusion,
     Config,
     ConfigError,
     Data,
     Encoder,
-    Fusion,
     Image,
     MultiLabel,
     Phase,
@@ -66,7 +66,8 @@ def image_folder(tmp_path):
 
 def spec_of(config, dataset=None, words=20):
     folders = assemble.find_pretrained(config)
-    return assemble.model_spec(config, dataset or a_dataset(words), folders)
+    statistics = {name: {} for name in config.targets}
+    return assemble.model_spec(config, dataset or a_dataset(words), folders, statistics)
 
 
 def message(config, words=20):
@@ -91,7 +92,7 @@ def test_from_scratch_the_config_defines_the_network():
             "flip": 0.5,
         },
     }
-    assert spec["heads"] == {"genres": 2}
+    assert spec["heads"] == {"genres": {"kind": "logits", "outputs": 2}}
     assert sizes == {"dim": 16, "n_heads": 2}, "the config itself stays as it is"
 
 
@@ -107,7 +108,7 @@ def test_pretrained_the_folder_defines_the_network(text_folder):
 
 
 def test_modalities_are_hidden_only_where_there_are_several():
-    fusion = Fusion(modality_dropout=0.2)
+    fusion = ConcatFusion(modality_dropout=0.2)
     assert spec_of(a_config(plot={}, poster={}, fusion=fusion))["modality_dropout"] == 0.2
     assert spec_of(a_config(plot={}, fusion=fusion))["modality_dropout"] == 0.0
 
@@ -200,8 +201,8 @@ def test_weights_go_where_they_belong(text_folder):
     )
     folders = assemble.find_pretrained(config)
     assert folders == {"plot": text_folder}
-    network = Network(assemble.model_spec(config, a_dataset(), folders))
-    weights = assemble.pretrained_weights(network, folders)
+    network = Network(spec_of(config))
+    weights = assemble.pretrained_weights(config, network, folders)
     assert set(weights) == {p for p in network.params if p.startswith("encoders/plot/")}
     kernel = checkpoints.distilbert()["distilbert.transformer.layer.1.ffn.lin1.weight"].T
     np.testing.assert_array_equal(
@@ -215,6 +216,6 @@ def test_weights_of_another_size_are_refused(text_folder):
     save_file(tensors | {key: tensors[key][:, :4]}, text_folder / "model.safetensors")
     config = a_config(plot={"encoder": {"weights": str(text_folder)}})
     folders = assemble.find_pretrained(config)
-    network = Network(assemble.model_spec(config, a_dataset(), folders))
+    network = Network(spec_of(config))
     with pytest.raises(WeightsError, match=re.escape(key)):
-        assemble.pretrained_weights(network, folders)
+        assemble.pretrained_weights(config, network, folders)

@@ -62,7 +62,7 @@ def train_two_steps():
         assert (leaf.shape, leaf.dtype) == (shape.shape, shape.dtype)
         assert leaf.sharding.is_equivalent_to(shape.sharding, leaf.ndim)
 
-    loss = {"genres": (1.0, losses.build(MultiLabel(column="genres")))}
+    loss = {"genres": losses.build(MultiLabel(column="genres"))}
     host = tiny.batch(8, padding=2) | {"row": np.array([*range(6), -1, -1])}
     eval_step = steps.make_eval_step(network, loss)
     outputs = evaluation.run(eval_step, state.evaluated, state.stats, [host], mesh)
@@ -70,7 +70,7 @@ def train_two_steps():
         "devices": mesh.size,
         "losses": found,
         "rows": outputs.rows.tolist(),
-        "logits": outputs.logits["genres"].tolist(),
+        "logits": outputs.heads["genres"].tolist(),
     }
 
 
