@@ -66,7 +66,8 @@ def read(session: Session) -> Interview:
     if audio and said.turns:
         audio.values[~_within(audio.times + 0.5 / frames.AUDIO_RATE, said.turns)] = np.nan
     known = [*([audio] if audio else []), *video.values()]
-    steps = math.ceil(max([said.end, *(part.end for part in known)]) * RATE)
+    end = max([said.end, *(part.end for part in known)])
+    steps = math.ceil(end * RATE - 1e-2)  # times are rounded in the files
     infinite = {"audio": audio.infinite if audio else 0}
     infinite["video"] = sum(part.infinite for part in video.values())
     return Interview(

@@ -118,7 +118,7 @@ def read_clnf(file: File, part: str) -> Frames:
         reason = f"{times[wrong[0]]} is not a time from 0 to {LONGEST} seconds"
         raise BrokenFile(file.name, int(wrong[0]) + 2, "timestamp", reason)
     infinite = _mask_infinite(values)
-    values[~((success == 1) & (confidence >= CONFIDENCE))] = np.nan
+    values[~((success == 1) & (confidence >= np.float32(CONFIDENCE)))] = np.nan
     return Frames(times, values, times.max(initial=-_VIDEO_FRAME) + _VIDEO_FRAME, infinite)
 
 
@@ -173,7 +173,7 @@ def _read_numbers(
             csv.ConvertOptions(
                 column_types=types,
                 include_columns=list(wanted),
-                null_values=_NOT_A_NUMBER,
+                null_values=[pad + word for word in _NOT_A_NUMBER for pad in ("", " ")],
             ),
         )
     except pyarrow.ArrowInvalid as error:

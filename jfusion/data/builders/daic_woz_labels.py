@@ -76,9 +76,9 @@ def read(files: Mapping[str, Path]) -> dict[str, list[Participant]]:
     for split, people in lists.items():
         for person in people:
             if first.setdefault(person.id, split) != split:
-                file = str(files[LABEL_FILES[split]]) if LABEL_FILES[split] in files else split
+                file = files.get(LABEL_FILES[split]) or files[SCORED_TEST]
                 reason = f"is in {first[person.id]} too; nobody may be in two splits"
-                problems.append(Problem(file, f"(id {person.id})", _ID[0], reason))
+                problems.append(Problem(str(file), f"(id {person.id})", _ID[0], reason))
     if problems:
         raise DataError("the label files of DAIC-WOZ cannot be used as they are", problems)
     return {split: lists[split] for split in LABEL_FILES}
@@ -92,7 +92,7 @@ def _with_scores(
 ) -> list[Participant]:
     """The listed participants with the scores that the other file has of them."""
     ids, scores = {person.id for person in listed}, {person.id: person for person in scored}
-    for key in scores.keys() - ids:
+    for key in sorted(scores.keys() - ids):
         reason = f"is not in {LABEL_FILES['test']}"
         problems.append(Problem(str(file), f"(id {key})", _ID[0], reason))
     people = []
