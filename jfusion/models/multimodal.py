@@ -10,14 +10,25 @@ from flax import nnx
 from jfusion.models import lora, windows
 from jfusion.models.bert import Bert, DistilBert
 from jfusion.models.convnext import ConvNeXt
+from jfusion.models.cross_attention import CrossAttention
 from jfusion.models.encoded import Encoded
+from jfusion.models.frame_transformer import FrameTransformer
 from jfusion.models.fusion import Concat
 from jfusion.models.heads import build as build_head
 from jfusion.models.layers import next_key
+from jfusion.models.mean_pool import MeanPool
 from jfusion.models.pixels import Pixels
+from jfusion.models.temporal_cnn import TemporalCNN
 
-NETWORKS = {"bert": Bert, "convnext": ConvNeXt, "distilbert": DistilBert}
-FUSIONS = {"concat": Concat}
+NETWORKS = {
+    "bert": Bert,
+    "convnext": ConvNeXt,
+    "distilbert": DistilBert,
+    "frame_transformer": FrameTransformer,
+    "mean_pool": MeanPool,
+    "temporal_cnn": TemporalCNN,
+}
+FUSIONS = {"concat": Concat, "cross_attention": CrossAttention}
 
 
 class Answers(NamedTuple):

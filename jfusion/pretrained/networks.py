@@ -15,8 +15,9 @@ from jfusion.pretrained.hub import WeightsError
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# Constructor numbers by `model_type` of Hugging Face, with the defaults of its config classes: a
-# config.json may leave out what equals them.
+# Constructor numbers by network. Those with published weights are named by their `model_type` of
+# Hugging Face, with the defaults of its config classes: a config.json may leave out what equals
+# them.
 DEFAULTS = {
     "distilbert": {
         "vocab_size": 30522,
@@ -48,6 +49,24 @@ DEFAULTS = {
         "drop_path_rate": 0.0,
         "layer_scale_init_value": 1e-6,
         "layer_norm_eps": 1e-12,
+    },
+    # The readers of sequences have no published weights; their `features` come from the data.
+    "mean_pool": {"features": 0},
+    "temporal_cnn": {
+        "features": 0,
+        "width": 512,
+        "kernel_size": 3,
+        "dilations": (1, 2, 4),
+        "dropout": 0.15,
+    },
+    "frame_transformer": {
+        "features": 0,
+        "width": 256,
+        "layers": 2,
+        "heads": 4,
+        "hidden": 512,
+        "dropout": 0.1,
+        "max_steps": 1000,
     },
 }
 # What a config.json may also say, if it says what jfusion's networks do.
@@ -129,8 +148,8 @@ def describe(folder: Path) -> Network:
 
 def _hugging_face(file: Path, config: Mapping[str, Any]) -> Network:
     kind = config["model_type"]
-    if kind not in DEFAULTS:
-        raise WeightsError(f"{file}: model_type is {kind!r}; jfusion reads {', '.join(DEFAULTS)}")
+    if kind not in _FIXED:
+        raise WeightsError(f"{file}: model_type is {kind!r}; jfusion reads {', '.join(_FIXED)}")
     for key, only in _FIXED[kind].items():
         if config.get(key, only) != only:
             raise WeightsError(f"{file}: {key} is {config[key]!r}; jfusion's {kind} has {only!r}")
