@@ -95,7 +95,7 @@ def join(sources: Iterable[Source]) -> Subset:
 def _strata(source: Source, column: str, cache_dir: str | Path) -> list[str]:
     """What kind of row each is by its target: a fifth of the numbers, or the cell itself."""
     numbers, bad = read_cells(source, column, parse_number, ["number"], cache_dir)
-    if not bad:
+    if numbers and not bad:
         edges = np.quantile(numbers, np.linspace(0, 1, _BINS + 1)[1:-1])
         return [str(kind) for kind in np.searchsorted(edges, numbers, side="right")]
     texts, _ = read_cells(source, column, str, ["text"], cache_dir)

@@ -15,7 +15,8 @@ def of_rows(source: Source, column: str, cache_dir: str | Path = "") -> list[str
     Raises:
         DataError: There is no such column, or a row does not say whom it is of.
     """
-    require_column(source.name, column, source[0])
+    if len(source):
+        require_column(source.name, column, source[0])
     names, bad = group_cells(source, column, cache_dir)
     if bad:
         problems = [Problem.at(source, row, column, reason) for row, reason in bad.items()]

@@ -18,8 +18,9 @@ def pretrained():
     return importlib.resources.files(package) / "model"
 
 
-def fitted(size=100, max_tokens=8):
-    return TextInput("plot", Vocabulary.fit(TEXTS, size), max_tokens=max_tokens)
+def fitted(size=100, max_tokens=8, windows=1):
+    words = Vocabulary.fit(TEXTS, size)
+    return TextInput("plot", words, max_tokens=max_tokens, windows=windows)
 
 
 def test_a_pretrained_tokenizer_gives_what_transformers_gives(pretrained):
@@ -67,6 +68,77 @@ def test_truncation_keeps_both_ends_and_is_told():
     np.testing.assert_allclose(cells.notes["used"], [1, 1, 2 / 3, 2 / 50])
 
 
+def windowed(windows, max_tokens=5):
+    words = Vocabulary.fit([" ".join(WORDS)], 100)
+    return TextInput("plot", words, max_tokens=max_tokens, windows=windows)
+
+
+WORDS = [f"w{i:02}" for i in range(20)]
+
+
+def words_of(window):
+    """The words of a window, without the closing and opening tokens, which it must have."""
+    assert window[0] == 2 and window[-1] == 3
+    return [WORDS[number - 4] for number in window[1:-1]]
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 9, 10, 12, 13, 20])
+@pytest.mark.parametrize("windows", [2, 3, 4, 7])
+def test_windows_are_spread_over_the_whole_text(count, windows):
+    made = windowed(windows).encode([" ".join(WORDS[:count])])
+    ids, length = made.arrays["ids"][0], made.arrays["length"][0]
+    assert ids.shape == (windows, 5) and length.shape == (windows,)
+    pieces = [WORDS[i : min(i + 3, count)] for i in range(0, count, 3)]
+    found = [words_of(ids[w, : length[w]]) for w in range(windows) if length[w]]
+    if len(pieces) <= windows:
+        assert found == pieces
+        assert not length[len(pieces) :].any()
+    else:
+        assert len(found) == windows
+        places = [pieces.index(piece) for piece in found]
+        assert places[0] == 0 and places[-1] == len(pieces) - 1
+        gaps = np.diff(places)
+        assert gaps.min() >= 1 and gaps.max() - gaps.min() <= 1
+    (used,) = made.notes["used"]
+    assert used == pytest.approx(sum(map(len, found)) / count)
+    assert (ids[np.arange(5)[None] >= length[:, None]] == 0).all()
+
+
+def test_windows_hold_all_tokens_that_transformers_finds(pretrained):
+    transformers = pytest.importorskip("transformers")
+    reference = transformers.AutoTokenizer.from_pretrained(pretrained, local_files_only=True)
+    text = "Antidisestablishmentarianism, café [SEP] 😀 and so on. " * 9
+    whole = reference(text, add_special_tokens=False)["input_ids"]
+    vocabulary = Vocabulary.load(pretrained)
+    made = TextInput("plot", vocabulary, max_tokens=16, windows=40).encode([text, "short", ""])
+    ids, length = made.arrays["ids"], made.arrays["length"]
+    first, last = reference("")["input_ids"]
+    joined = []
+    for window, tokens in zip(ids[0], length[0], strict=True):
+        if tokens:
+            assert (window[0], window[tokens - 1]) == (first, last)
+            joined += window[1 : tokens - 1].tolist()
+    assert joined == whole
+    assert made.notes["used"].tolist() == [1, 1, 1]
+    assert (length[1:] > 0).sum(1).tolist() == [1, 1]
+
+
+def test_one_window_is_the_beginning_of_the_text():
+    text = " ".join(WORDS)
+    one, two = windowed(1).encode([text]), windowed(2).encode([text])
+    np.testing.assert_array_equal(one.arrays["ids"][0], two.arrays["ids"][0, 0])
+    assert one.arrays["ids"].shape == (1, 5) and one.arrays["length"].tolist() == [5]
+    assert one.notes["used"] == np.float32(3 / 20)
+
+
+def test_bad_cells_have_no_window():
+    made = windowed(2).encode(["w00", 7])
+    assert list(made.bad) == [1]
+    assert made.arrays["length"].tolist() == [[3, 0], [0, 0]]
+    assert not made.arrays["ids"][1].any()
+    assert made.notes["used"].tolist() == [1, 0]
+
+
 def test_bad_cells_leave_their_neighbours_alone():
     cells = fitted().encode(["dog", 7, "\ud800", "dog", b"dog"])
     assert cells.bad == {
@@ -85,7 +157,7 @@ def test_a_saved_input_is_the_same_input(kind, tmp_path, request):
         made = fitted()
     else:
         folder = request.getfixturevalue("pretrained")
-        made = TextInput("plot", Vocabulary.load(folder), max_tokens=9)
+        made = TextInput("plot", Vocabulary.load(folder), max_tokens=9, windows=3)
     made.save(tmp_path, "plot")
     saved = json.loads((tmp_path / "tokenizer-plot.json").read_text())
     assert saved["truncation"] is saved["padding"] is None  # ours alone counts
@@ -100,7 +172,7 @@ def test_a_saved_input_is_the_same_input(kind, tmp_path, request):
 
 def test_the_spec_tells_inputs_apart():
     base = fitted().spec()
-    for other in (fitted(max_tokens=9), fitted(size=7)):
+    for other in (fitted(max_tokens=9), fitted(size=7), fitted(windows=2)):
         assert other.spec() != base
 
 
