@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from jfusion.data.builders import mm_imdb
+from tests.standins import daic_woz as interviews
 from tests.standins import mm_imdb as standin
 
 
@@ -40,15 +41,41 @@ def test_builds_once_and_describes_what_is_there(tmp_path):
     assert len(mm_imdb.sources(tmp_path / "tfds")["train"]) == 36
 
 
+def test_interviews_are_counted_and_what_is_odd_is_named(tmp_path):
+    interviews.write(tmp_path / "corpus", {"train": 11, "dev": 2, "test": 1}, seconds=12)
+    where = ("--data_dir", tmp_path / "tfds")
+    first = prepare("--dataset", "daic_woz", "--source", tmp_path / "corpus", *where)
+    assert first.returncode == 0, first.stderr
+    assert first.stderr == ""
+    told, *table = first.stdout.splitlines()
+    assert told == f"daic_woz is built: {tmp_path}/tfds/daic_woz/1.0.0"
+    rows = {
+        " ".join(line.split()[:-4]): line.split()[-4:] for line in table if len(line.split()) > 4
+    }
+    assert rows["sessions"] == ["9", "2", "1", "12"]
+    assert rows["without video"] == ["1", "0", "0", "1"]
+    assert rows["without score"] == ["0", "0", "1", "1"]
+    assert rows["infinite numbers in audio"] == ["0", "7", "0", "7"]
+    assert table[-4:] == [
+        "listed, but not there: 308, 309",
+        "class is not that of the score: 409",
+        "",
+        "next:  python -m jfusion.main --config configs/phq8_attention.py:daic_woz "
+        f"--config.data.path={tmp_path}/tfds",
+    ]
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("dataset", "arguments", "message"),
     [
-        (["--source", "nowhere"], "error: nowhere: no such folder"),
-        ([], "error: --source: say where mm_imdb lies"),
+        ("mm_imdb", ["--source", "nowhere"], "error: nowhere: no such folder"),
+        ("mm_imdb", [], "error: --source: say where mm_imdb lies"),
+        ("daic_woz", ["--source", "nowhere"], "error: nowhere: no such folder"),
+        ("daic_woz", [], "error: --source: say where daic_woz lies"),
     ],
 )
-def test_a_wrong_source_gives_one_line(tmp_path, arguments, message):
-    result = prepare("--dataset", "mm_imdb", "--data_dir", tmp_path, *arguments)
+def test_a_wrong_source_gives_one_line(tmp_path, dataset, arguments, message):
+    result = prepare("--dataset", dataset, "--data_dir", tmp_path, *arguments)
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr.startswith(message)
