@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import grain
+import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
@@ -56,6 +57,9 @@ class Checkpoints:
     Saving is asynchronous: `save` returns once the arrays are copied to host memory. A checkpoint
     appears under its name only when it is whole, and older ones go only after that.
 
+    Frozen parameters are the same through a phase, so they are written once per phase, into
+    `frozen/<phase>` beside the folder; a checkpoint of adapters and heads holds nothing else.
+
     Args:
         folder: Where they lie, one sub-folder per step.
         keep: How many of the newest stay, besides the best.
@@ -86,11 +90,12 @@ class Checkpoints:
         self._manager.wait_until_finished()
         if step in self._manager.all_steps():
             return
+        self._save_frozen(progress.phase, state)
         self._saving = step
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
+                state=ocp.args.StandardSave(state._replace(frozen={})),
                 data=grain.checkpoint.CheckpointSave(data),
                 progress=ocp.args.JsonSave(asdict(progress)),
             ),
@@ -116,13 +121,15 @@ class Checkpoints:
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
-            damage = self._damage(step)
+            damage = _damage(self._folder / str(step))
             if damage:
                 self._set_aside(step, damage)
                 continue
             try:
                 progress = self._progress(step)
-                state, data = self._restore(step, abstract(progress), make_data(progress))
+                wanted, data = abstract(progress), make_data(progress)
+                state = self.restore_state(step, progress.phase, wanted)
+                self._restore_data(step, data)
             except UserError:
                 raise
             except Exception as error:  # any of the storage layers' own
@@ -136,10 +143,11 @@ class Checkpoints:
             self._report("no checkpoint is whole; the run begins anew")
         return None
 
-    def restore_state(self, step: int, abstract: State) -> State:
-        """Restores the state of one checkpoint, without its data position."""
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-        return self._manager.restore(step, args=args)["state"]
+    def restore_state(self, step: int, phase: int, abstract: State) -> State:
+        """Restores the state of one checkpoint, of a step of a phase, without its data position."""
+        bare = ocp.args.StandardRestore(abstract._replace(frozen={}))
+        state = self._manager.restore(step, args=ocp.args.Composite(state=bare))["state"]
+        return state._replace(frozen=self._restore_frozen(phase, abstract))
 
     def wait(self) -> None:
         """Returns when everything is on disk."""
@@ -152,36 +160,45 @@ class Checkpoints:
     def _open(self) -> ocp.CheckpointManager:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self._policy,
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_digests),
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._digests_when_written),
         )
         return ocp.CheckpointManager(self._folder, options=options)
 
-    def _write_digests(self) -> None:
+    def _save_frozen(self, phase: int, state: State) -> None:
+        """Writes the frozen parameters of a phase, unless they are there."""
+        folder = self._frozen(phase)
+        if not state.frozen or folder.is_dir():
+            return
+        build = folder.with_name(f"{folder.name}{ocp.path.step.TMP_DIR_SUFFIX}")
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(build / "params", state.frozen, force=True)
+        if jax.process_index() == 0:
+            _write_digests(build)
+            build.rename(folder)
+
+    def _restore_frozen(self, phase: int, abstract: State) -> dict[str, Any]:
+        folder = self._frozen(phase)
+        if not abstract.frozen:
+            return {}
+        damage = _damage(folder)
+        if damage:
+            raise UserError(
+                f"the frozen parameters in {folder} are damaged ({damage}); begin anew with another "
+                "--workdir"
+            )
+        with ocp.StandardCheckpointer() as checkpointer:
+            return checkpointer.restore(folder / "params", abstract.frozen)
+
+    def _frozen(self, phase: int) -> Path:
+        return self._folder.parent / "frozen" / str(phase)
+
+    def _digests_when_written(self) -> None:
         """Called by Orbax in the background when all files of a checkpoint are written."""
         final = self._folder / str(self._saving)
         hidden = final.with_name(
             f"{final.name}{ocp.path.step.TMP_DIR_SUFFIX}"
         )  # until it is committed
-        folder = hidden if hidden.is_dir() else final
-        digests = json.dumps({name: _digest(folder / name) for name in _files(folder)})
-        temporary = folder / f".{_DIGESTS}"
-        temporary.write_text(digests)
-        temporary.replace(folder / _DIGESTS)
-
-    def _damage(self, step: int) -> str:
-        """What is wrong with the files of a checkpoint; empty if they are whole."""
-        folder = self._folder / str(step)
-        try:
-            digests = json.loads((folder / _DIGESTS).read_text())
-            lost = [name for name in digests if not (folder / name).is_file()]
-            if lost:
-                return f"{lost[0]} is missing"
-            changed = [name for name in digests if _digest(folder / name) != digests[name]]
-            return f"{changed[0]} is not as it was written" if changed else ""
-        except FileNotFoundError:
-            return f"{_DIGESTS} is missing"
-        except (OSError, ValueError, TypeError) as error:
-            return _first_line(error)
+        _write_digests(hidden if hidden.is_dir() else final)
 
     def _set_aside(self, step: int, damage: str) -> None:
         aside = self._folder.parent / "damaged" / str(step)
@@ -196,7 +213,7 @@ class Checkpoints:
         """Forgets the best step if its checkpoint is lost, so that the best is chosen anew."""
         best = progress.best_step
         if best not in (-1, step):
-            damage = self._damage(best)
+            damage = _damage(self._folder / str(best))
             if damage:
                 if (self._folder / str(best)).is_dir():
                     self._set_aside(best, damage)
@@ -212,11 +229,9 @@ class Checkpoints:
         args = ocp.args.Composite(progress=ocp.args.JsonRestore())
         return Progress(**self._manager.restore(step, args=args)["progress"])
 
-    def _restore(self, step: int, abstract: State, data: Any) -> tuple[State, Any]:
-        args = ocp.args.Composite(
-            state=ocp.args.StandardRestore(abstract), data=grain.checkpoint.CheckpointRestore(data)
-        )
-        return self._manager.restore(step, args=args)["state"], data
+    def _restore_data(self, step: int, data: Any) -> None:
+        args = ocp.args.Composite(data=grain.checkpoint.CheckpointRestore(data))
+        self._manager.restore(step, args=args)
 
 
 class _NewestAndBest(PreservationPolicy):
@@ -226,6 +241,28 @@ class _NewestAndBest(PreservationPolicy):
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
         old = len(checkpoints) - self.keep
         return [i >= old or info.step == self.best for i, info in enumerate(checkpoints)]
+
+
+def _write_digests(folder: Path) -> None:
+    digests = json.dumps({name: _digest(folder / name) for name in _files(folder)})
+    temporary = folder / f".{_DIGESTS}"
+    temporary.write_text(digests)
+    temporary.replace(folder / _DIGESTS)
+
+
+def _damage(folder: Path) -> str:
+    """What is wrong with the files of a folder that has digests; empty if they are whole."""
+    try:
+        digests = json.loads((folder / _DIGESTS).read_text())
+        lost = [name for name in digests if not (folder / name).is_file()]
+        if lost:
+            return f"{lost[0]} is missing"
+        changed = [name for name in digests if _digest(folder / name) != digests[name]]
+        return f"{changed[0]} is not as it was written" if changed else ""
+    except FileNotFoundError:
+        return f"{_DIGESTS} is missing"
+    except (OSError, ValueError, TypeError) as error:
+        return _first_line(error)
 
 
 def _files(folder: Path) -> list[str]:

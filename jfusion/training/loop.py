@@ -162,7 +162,7 @@ class Loop:
         self._checkpoints.wait()
         progress = self.progress
         abstract = self.run.abstract_state(Progress(phase=progress.best_phase))
-        return self._checkpoints.restore_state(progress.best_step, abstract)
+        return self._checkpoints.restore_state(progress.best_step, progress.best_phase, abstract)
 
     def next_phase(self, step: int) -> bool:
         """Moves on to the next phase; False if that was the last."""

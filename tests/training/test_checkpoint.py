@@ -19,7 +19,7 @@ def state(step, size=1000):
     tree = State(
         step=jnp.int32(step),
         params={"a/kernel": values[0], "a/bias": values[1, :3]},
-        frozen={"b": values[1]},
+        frozen={"b": jax.random.normal(jax.random.key(99), (size,))},  # the same at every step
         stats={},
         opt_state={"adam": values[2], "average": {}, "scale": {}},
     )
@@ -98,6 +98,33 @@ def test_everything_comes_back(folder):
     assert next(batches) == 5
     assert found == progress
     assert folder.said == []
+
+
+def test_frozen_parameters_are_written_once_per_phase(folder, tmp_path):
+    folder.fill(1, 2, 3)
+    folder.fill(4, phase=1)
+    sizes = [
+        sum(path.stat().st_size for path in part.rglob("*") if path.is_file())
+        for part in (tmp_path / "frozen" / "0", folder.path / "4" / "state")
+    ]
+    assert sizes[0] > 4000
+    bare = Checkpoints(tmp_path / "bare", 1)
+    bare.save(1, state(1)._replace(frozen={}), data(), Progress())
+    bare.close()
+    expected = tmp_path / "bare" / "1" / "state"
+    assert abs(sizes[1] - sum(p.stat().st_size for p in expected.rglob("*") if p.is_file())) < 500
+    assert sorted(path.name for path in (tmp_path / "frozen").iterdir()) == ["0", "1"]
+    require_equal(folder().restore_state(4, 1, abstract()), state(4))
+
+
+@pytest.mark.parametrize("how", ["flip", "delete"])
+def test_damaged_frozen_parameters_are_an_error(folder, tmp_path, how):
+    folder.fill(1)
+    folder.path = tmp_path / "frozen"
+    folder.damage(0, "*", how)
+    folder.path = tmp_path / "checkpoints"
+    with pytest.raises(UserError, match=r"frozen/0 are damaged .* begin anew"):
+        folder().restore_newest(abstract, data)
 
 
 def test_an_empty_folder_has_nothing_to_restore(folder):

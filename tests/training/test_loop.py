@@ -50,7 +50,8 @@ def after(steps):
 def checkpoint(folder, config, step, phase):
     """The state of a checkpoint, on the host."""
     checkpoints = Checkpoints(folder / "checkpoints", 100)
-    state = checkpoints.restore_state(step, run.prepare(config).abstract_state(Progress(phase)))
+    abstract = run.prepare(config).abstract_state(Progress(phase))
+    state = checkpoints.restore_state(step, phase, abstract)
     checkpoints.close()
     return jax.device_get(state)
 
