@@ -37,7 +37,7 @@ def is_empty(cell: Any) -> bool:
     """
     if isinstance(cell, str):
         return not cell.strip()
-    return cell is None or (isinstance(cell, float) and math.isnan(cell))
+    return cell is None or (isinstance(cell, float | np.floating) and math.isnan(cell))
 
 
 def parse_labels(cell: Any, delimiter: str) -> list[str]:

@@ -7,7 +7,7 @@ from jfusion.data.columns import is_empty, near, parse_labels
 from jfusion.data.problems import BadCell, DataError, Problem
 
 
-@pytest.mark.parametrize("cell", [None, "", " \n\t", math.nan])
+@pytest.mark.parametrize("cell", [None, "", " \n\t", math.nan, np.float32("nan")])
 def test_empty_cells(cell):
     assert is_empty(cell)
     with pytest.raises(BadCell, match=r"label is empty; write \[\]"):

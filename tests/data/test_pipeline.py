@@ -35,9 +35,22 @@ def make_split(rows=23, left_out=(4, 11)):
                 "length": (values + 1).astype(np.int32),
             },
             "poster": {"pixels": np.full((rows, 2, 2, 3), 7, np.uint8)},
+            "audio": {
+                "frames": np.full((rows, 4, 3), 0.5, np.float32),
+                "valid": np.ones((rows, 4, 3), bool),
+            },
         },
-        present={"plot": np.ones(rows, bool), "poster": values % 2 == 0},
-        targets={"genres": np.stack([values, -values], axis=1).astype(np.float32)},
+        present={
+            "plot": np.ones(rows, bool),
+            "poster": values % 2 == 0,
+            "audio": values % 3 == 0,
+        },
+        targets={
+            "genres": np.stack([values, -values], axis=1).astype(np.float32),
+            "kind": (values + 1).astype(np.int32),
+            "score": (values[:, None] + 0.5).astype(np.float32),
+            "likeness": np.stack([np.full(rows, -1), values + 1], axis=1).astype(np.int32),
+        },
         rows=values,
         keep=keep,
     )
@@ -79,10 +92,24 @@ def test_a_batch_holds_the_arrays_of_its_rows_and_zeros_in_the_padding():
         np.testing.assert_array_equal(batch["present"]["poster"][real], row % 2 == 0)
         assert batch["inputs"]["poster"]["pixels"].dtype == np.uint8
         assert (batch["inputs"]["poster"]["pixels"][real] == 7).all()
-        for array in (*batch["inputs"]["plot"].values(), *batch["inputs"]["poster"].values()):
-            assert not array[~real].any()
-        assert not batch["present"]["plot"][~real].any()
-        assert not batch["targets"]["genres"][~real].any()
+        assert batch["inputs"]["audio"]["valid"].dtype == bool
+        assert batch["inputs"]["audio"]["valid"][real].all()
+        for part in (batch["targets"], batch["present"], *batch["inputs"].values()):
+            for array in part.values():
+                assert len(array) == 4 and not array[~real].any()
+
+
+def test_targets_keep_their_types():
+    types = {"genres": np.float32, "kind": np.int32, "score": np.float32, "likeness": np.int32}
+    shapes = {"genres": (4, 2), "kind": (4,), "score": (4, 1), "likeness": (4, 2)}
+    for batch in pipeline.batches(make_split(), 4, shuffle=True, seed=1):
+        assert {name: x.dtype for name, x in batch["targets"].items()} == types
+        assert {name: x.shape for name, x in batch["targets"].items()} == shapes
+        real = batch["weight"] == 1
+        row = batch["row"][real]
+        np.testing.assert_array_equal(batch["targets"]["kind"][real], row + 1)
+        np.testing.assert_array_equal(batch["targets"]["score"][real, 0], row + 0.5)
+        np.testing.assert_array_equal(batch["targets"]["likeness"][real, 1], row + 1)
 
 
 def test_each_epoch_has_an_order_of_its_own_and_a_seed_repeats_it():

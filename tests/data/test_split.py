@@ -6,9 +6,11 @@ import pytest
 from jfusion.data import table, targets
 from jfusion.data.image import ImageInput
 from jfusion.data.problems import DataError
+from jfusion.data.sequence import SequenceInput
 from jfusion.data.split import prepare_split
-from jfusion.data.targets import LabelColumn
+from jfusion.data.targets import ClassColumn, EmbeddingColumn, LabelColumn, NumberColumn
 from jfusion.data.text import TextInput, Vocabulary
+from tests.data.rows import Rows
 from tests.standins.tables import BAD, BAD_POSTERS, NEVER_USED, ROWS, write, write_pictures
 
 GENRES = LabelColumn("genres", "|", ("Comedy", "Drama"))
@@ -158,6 +160,57 @@ def test_one_modality_may_be_all_there_is(folder):
     assert split.counts() == {"ok": 6, "missing": 0, "skipped": 10}
     assert split.status(3) == "bad: poster: every input of the row is empty"
     assert split.notes == {"poster": {}}
+
+
+def test_targets_of_one_column_report_a_bad_cell_once(tmp_path):
+    cells = [("a b", 3), ("a", None), ("b", "25"), ("a", "ten"), ("b", 24), (None, "x")]
+    source = Rows([{"plot": plot, "phq8": phq8, "who": "p"} for plot, phq8 in cells])
+    targets = {
+        "score": NumberColumn("phq8", (0, 24)),
+        "depressed": ClassColumn("phq8", ("no", "yes"), 10.0),
+        "likeness": EmbeddingColumn("phq8", 10.0, "who"),
+    }
+    inputs = {"plot": readers()["plot"]}
+    split = prepare_split(source, inputs, targets, on_error="missing", cache_dir=tmp_path)
+    assert [(problem.row, problem.column, problem.reason) for problem in split.problems] == [
+        ("row 2", "phq8", "number is empty"),
+        ("row 3", "phq8", "25 is not within 0 to 24"),
+        ("row 4", "phq8", "'ten' is not a number"),
+        ("row 6", "phq8", "'x' is not a number"),
+    ]
+    assert split.keep.tolist() == [0, 4]
+    assert split.status(3) == "bad: phq8: 'ten' is not a number"
+    assert split.targets["score"][split.keep].tolist() == [[3], [24]]
+    assert split.targets["depressed"][split.keep].tolist() == [0, 1]
+    assert len(set(split.targets["likeness"][split.keep, 0])) == 2
+
+
+def test_a_target_without_a_column_needs_none(tmp_path):
+    source = Rows([{"plot": "a", "who": "p"}, {"plot": "b", "who": None}])
+    inputs = {"plot": readers()["plot"]}
+    split = prepare_split(source, inputs, {"likeness": EmbeddingColumn()}, cache_dir=tmp_path)
+    assert split.targets["likeness"].tolist() == [[-1, 0], [-1, 1]]
+    subjects = {"likeness": EmbeddingColumn(subject_column="whom")}
+    with pytest.raises(DataError, match="rows has no column 'whom'; near it: 'who'"):
+        prepare_split(source, inputs, subjects, cache_dir=tmp_path)
+
+
+def test_sequences_are_read_beside_the_others(tmp_path):
+    holes = np.array([[np.nan, 1], [np.inf, 3]])
+    cells = [np.ones((3, 2)), None, np.ones((3, 3)), holes]
+    source = Rows([{"plot": "a b", "audio": cell} for cell in cells])
+    inputs = {
+        "plot": readers()["plot"],
+        "audio": SequenceInput("audio", pick=[0, 1], total=2, steps=4, mean=[1, 1], std=[2, 2]),
+    }
+    split = prepare_split(source, inputs, on_error="missing", cache_dir=tmp_path)
+    assert split.present["audio"].tolist() == [True, False, False, True]
+    assert split.counts() == {"ok": 2, "missing": 2, "skipped": 0}
+    assert split.status(2) == "missing: audio (expected frames of 2 features, got 3)"
+    assert split.inputs["audio"]["frames"][3].tolist() == [[0, 0], [0, 1], [0, 0], [0, 0]]
+    assert split.notes["audio"]["infinite"].tolist() == [0, 0, 0, 1]
+    assert split.notes["audio"]["valid"].tolist() == [1, 0, 0, 0.5]
+    assert split.notes["plot"]["used"].tolist() == [1] * 4
 
 
 def test_a_source_without_rows_is_an_error():

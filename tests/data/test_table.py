@@ -136,6 +136,27 @@ def test_random_splits_follow_the_seed_and_share_no_row(tmp_path):
         table.splits(Data(path=str(write(tmp_path, ["id", "1", "2"]))))
 
 
+def test_random_splits_keep_groups_together(tmp_path):
+    people = [str(row % 11) for row in range(60)]
+    lines = [f"{row},p{who}" for row, who in enumerate(people)]
+    path = write(tmp_path, ["id,who", *lines])
+    options = {"path": str(path), "group_column": "who", "cache_dir": str(tmp_path / "cache")}
+    drawn = []
+    for seed in (0, 0, 1, 2):
+        found = table.splits(Data(**options), seed=seed)
+        who = {name: {row["who"] for row in source} for name, source in found.items()}
+        assert sum(map(len, who.values())) == 11 == len(set.union(*who.values()))
+        assert sorted(int(row) for source in found.values() for row in ids(source)) == [*range(60)]
+        assert 9 <= len(found["val"]) <= 14 and 9 <= len(found["test"]) <= 14
+        drawn.append({name: sorted(names) for name, names in who.items()})
+    assert drawn[0] == drawn[1] and drawn[0] != drawn[2] != drawn[3]
+    path = write(tmp_path, ["id,who", *(f"{row},p{row % 2}" for row in range(40))])
+    with pytest.raises(DataError, match="2 groups, too few to split at random"):
+        table.splits(Data(**options | {"path": str(path)}))
+    with pytest.raises(DataError, match="no column 'whom'; near it: 'who'"):
+        table.splits(Data(**options | {"group_column": "whom"}))
+
+
 def test_separate_files_are_splits_of_their_own(tmp_path):
     train = write(tmp_path, ["id", *numbered(20)], "train.csv")
     val = write(tmp_path, ["id", *numbered(3, "v")], "val.csv")
