@@ -9,6 +9,7 @@ from jfusion.models import lora
 from jfusion.models.bert import Bert, DistilBert
 from jfusion.models.convnext import ConvNeXt
 from jfusion.models.layers import Linear
+from jfusion.training.state import Network
 from tests import tiny
 from tests.modules import drawn, run
 
@@ -222,54 +223,52 @@ def test_bfloat16_computes_in_bfloat16_and_is_near():
     assert 0 < difference.max() < 0.1 and difference.mean() < 0.02
 
 
+PLOT = tiny.SPEC["encoders"]["plot"]
+LORA = {"patterns": [".*/(q_lin|v_lin)"], "rank": 2, "alpha": 4.0, "dropout": 0.1}
+WHOLE = {**tiny.SPEC, "encoders": {"plot": PLOT}, "modality_dropout": 0.0}
+WHOLE_ADAPTED = {**WHOLE, "encoders": {"plot": {**PLOT, "lora": LORA}}}
 RATES = ((".*/lora_[ab]", 1e-2), ("(fusion|heads)/.*", 1e-2), (".*", 0.0))
 
 
 @pytest.fixture(scope="module")
-def after_two_steps():
-    plot, poster = tiny.SPEC["encoders"]["plot"], tiny.SPEC["encoders"]["poster"]
-    part = {"rank": 2, "alpha": 4.0, "dropout": 0.1}
-    encoders = {
-        "plot": {**plot, "lora": {"patterns": [".*/(q_lin|v_lin)"], **part}},
-        "poster": {**poster, "lora": {"patterns": [".*/pwconv1"], **part}},
-    }
-    _, before, step = tiny.setup(spec={**tiny.SPEC, "encoders": encoders}, rates=RATES)
-    first = jax.device_get(before)
-    state = before
+def training():
+    """A whole model with adapters, its state at first and after two steps."""
+    network, first, step = tiny.setup(spec=WHOLE_ADAPTED, rates=RATES)
+    before, state = jax.device_get(first), first
     for _ in range(2):  # A has no gradient while B is 0
-        state, _ = step(state, tiny.batch(), jax.random.key(0))
-    return first, jax.device_get(state)
+        state, _ = step(state, plots(), jax.random.key(0))
+    return network, before, jax.device_get(state)
+
+
+def plots():
+    batch = tiny.batch()
+    return {**batch, **{part: {"plot": batch[part]["plot"]} for part in ("inputs", "present")}}
 
 
 class TestTraining:
-    def test_adapters_and_heads_alone_are_trained(self, after_two_steps):
-        before, after = after_two_steps
-        adapters = {path for path in after.params if "lora_" in path}
-        assert len(adapters) == 2 * (2 + 1)
+    def test_adapters_and_heads_alone_are_trained(self, training):
+        _, before, after = training
+        adapters = {path for path in after.params if lora.is_adapter(path)}
+        assert len(adapters) == 2 * 2
         for path in after.params:
-            assert "lora_" in path or path.startswith(("fusion/", "heads/")), path
-            changed = not np.array_equal(after.params[path], before.params[path])
-            assert changed or path not in adapters, path
+            assert path in adapters or path.startswith(("fusion/", "heads/")), path
+        for path in adapters:
+            assert not np.array_equal(after.params[path], before.params[path]), path
         assert any(path.endswith("q_lin/kernel") for path in after.frozen)
         for path, leaf in before.frozen.items():
             np.testing.assert_array_equal(after.frozen[path], leaf, err_msg=path)
 
-    def test_frozen_weights_have_no_moments(self, after_two_steps):
-        _, after = after_two_steps
+    def test_frozen_weights_have_no_moments(self, training):
+        _, _, after = training
         moments = [x for x in jax.tree.leaves(after.opt_state["adam"]) if x.ndim]
         assert sum(x.size for x in moments) == 2 * trees.size(after.params)
 
-    def test_a_whole_model_begins_with_the_answers_of_its_own_weights(self):
-        network, state, _ = tiny.setup()
-        plot = {**tiny.SPEC["encoders"]["plot"]}
-        plot["lora"] = {"patterns": [".*/q_lin"], "rank": 2, "alpha": 4.0, "dropout": 0.1}
-        spec = {**tiny.SPEC, "encoders": {**tiny.SPEC["encoders"], "plot": plot}}
-        adapted, _, _ = tiny.setup(spec=spec)
-        ready = jax.device_get({**state.params, **state.frozen})
-        params, stats = adapted.init(jax.random.key(1, impl="rbg"), given=ready)
-        assert params.keys() - ready.keys() == {
-            f"encoders/plot/transformer/layer/0/attention/q_lin/lora_{x}" for x in "ab"
-        }
-        expected, _ = network.apply(ready, state.stats, tiny.batch())
-        answers, _ = adapted.apply(params, stats, tiny.batch())
+    def test_a_model_begins_with_the_answers_of_its_own_weights(self, training):
+        network, first, _ = training
+        params = {**first.params, **first.frozen}
+        own = {path: leaf for path, leaf in params.items() if not lora.is_adapter(path)}
+        base = Network(WHOLE)
+        assert own.keys() == base.params.keys()
+        expected, _ = base.apply(own, first.stats, plots())
+        answers, _ = network.apply(params, first.stats, plots())
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), answers, expected)
