@@ -8,13 +8,21 @@ Which labels take part in a mean, stated once:
   positives or without negatives. Such labels are left out of the mean and are None in the table; a
   mean over no label at all is None too. No score is ever NaN, which JSON does not have.
 
-Shape legend: `N` rows, `C` labels.
+Classes, of which a row has exactly one, are counted the same way: F1 takes all of them.
+
+Shape legend: `N` rows, `C` labels or classes.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    f1_score,
+    roc_auc_score,
+    top_k_accuracy_score,
+)
 
 Score = float | None
 
@@ -47,6 +55,51 @@ def multilabel(
         "samples_f1": float(_f1(predicted, truth, axis=1).mean()),
         "map": _mean(_average_precisions(probabilities, truth)),
         "auroc": _mean(_areas_under_roc(probabilities, truth)),
+    }
+
+
+def classes(scores: np.ndarray, targets: np.ndarray) -> dict[str, Score]:
+    """The scores of a split whose rows have one class each.
+
+    Args:
+        scores: Logits or probabilities [N, C]; the class of the highest is predicted.
+        targets: The classes, integers from 0 to C - 1, [N].
+
+    Returns:
+        `macro_f1` and `weighted_f1` (by support) over all C classes, `accuracy`, and
+        `top5_accuracy`, which is None unless there are more than five classes.
+
+    Raises:
+        ValueError: No row, shapes that do not fit, a score that is not finite, or no such class.
+    """
+    scores, targets = np.asarray(scores), np.asarray(targets)
+    if scores.ndim != 2 or targets.shape != scores.shape[:1]:
+        raise ValueError(
+            f"scores {scores.shape} and targets {targets.shape} must have the shapes "
+            "[rows, classes] and [rows]"
+        )
+    _require_finite(scores, "scores")
+    count = scores.shape[1]
+    wrong = np.flatnonzero(~np.isin(targets, np.arange(count)))
+    if wrong.size:
+        raise ValueError(
+            f"target {targets[wrong[0]]} of row {wrong[0]} (counted from 0) is none of the "
+            f"classes 0 to {count - 1}"
+        )
+    targets, predicted, every = targets.astype(np.int64), scores.argmax(axis=1), range(count)
+
+    def f1(average: str) -> float:
+        found = f1_score(targets, predicted, labels=every, average=average, zero_division=0)
+        return float(found)
+
+    top5 = None
+    if count > 5:
+        top5 = float(top_k_accuracy_score(targets, scores, k=5, labels=every))
+    return {
+        "macro_f1": f1("macro"),
+        "weighted_f1": f1("weighted"),
+        "accuracy": float(accuracy_score(targets, predicted)),
+        "top5_accuracy": top5,
     }
 
 
@@ -94,16 +147,21 @@ def _checked(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray
             f"probabilities {probabilities.shape} and targets {targets.shape} must have the same "
             "shape [rows, labels]"
         )
-    if not probabilities.size:
-        raise ValueError(f"nothing to score: probabilities have the shape {probabilities.shape}")
-    bad = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
+    _require_finite(probabilities, "probabilities")
+    return probabilities, targets > 0.5
+
+
+def _require_finite(values: np.ndarray, name: str) -> None:
+    """Raises a ValueError unless there are values [N, C], and all of them finite."""
+    if not values.size:
+        raise ValueError(f"nothing to score: {name} have the shape {values.shape}")
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if bad.size:
         shown = ", ".join(str(row) for row in bad[:20]) + (", ..." if bad.size > 20 else "")
         raise ValueError(
-            f"the probabilities of {bad.size} of {len(probabilities)} rows are not finite: rows "
+            f"the {name} of {bad.size} of {len(values)} rows are not finite: rows "
             f"{shown} (counted from 0); the model has diverged or its input holds NaN"
         )
-    return probabilities, targets > 0.5
 
 
 def _f1(predicted: np.ndarray, truth: np.ndarray, axis: int | None) -> np.ndarray:

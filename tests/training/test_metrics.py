@@ -3,10 +3,12 @@ import json
 import numpy as np
 import pytest
 from sklearn.metrics import (
+    accuracy_score,
     average_precision_score,
     f1_score,
     precision_recall_fscore_support,
     roc_auc_score,
+    top_k_accuracy_score,
 )
 
 from jfusion.training import metrics
@@ -117,3 +119,67 @@ def test_wrong_shapes_are_refused():
         metrics.multilabel(np.zeros((0, 2)), np.zeros((0, 2)))
     with pytest.raises(ValueError, match="1 label names"):
         metrics.per_label(np.zeros((3, 2)), np.zeros((3, 2)), ["a"])
+
+
+def draw_classes(rows=80, classes=8, seed=0):
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(classes, size=rows)
+    scores = rng.normal(size=(rows, classes)) + 1.5 * np.eye(classes)[targets]
+    return scores.astype(np.float32), targets.astype(np.int32)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 8])
+def test_classes_equal_scikit_learn(classes):
+    scores, targets = draw_classes(classes=classes)
+    predicted = scores.argmax(1)
+    got = metrics.classes(scores, targets)
+    want = {
+        "macro_f1": f1_score(targets, predicted, average="macro"),
+        "weighted_f1": f1_score(targets, predicted, average="weighted"),
+        "accuracy": accuracy_score(targets, predicted),
+    }
+    if classes > 5:
+        want["top5_accuracy"] = top_k_accuracy_score(targets, scores, k=5)
+        assert want["accuracy"] < want["top5_accuracy"] < 1
+    else:
+        assert got.pop("top5_accuracy") is None
+    assert list(got) == list(want)
+    np.testing.assert_allclose(list(got.values()), list(want.values()), rtol=1e-12)
+    assert all(type(score) is float for score in got.values())
+
+
+def test_classes_by_hand():
+    scores = np.array([[2, 1, 0], [2, 1, 0], [0, 1, 0], [0, 3, 1]], np.float32)
+    got = metrics.classes(scores, np.array([0, 1, 1, 1], np.int32))
+    # Class 0: precision 1/2, recall 1. Class 1: precision 1, recall 2/3. Class 2: never.
+    assert got["macro_f1"] == pytest.approx((2 / 3 + 4 / 5 + 0) / 3)
+    assert got["weighted_f1"] == pytest.approx((2 / 3 + 3 * 4 / 5) / 4)
+    assert got["accuracy"] == 0.75
+    json.dumps(got, allow_nan=False)
+
+
+def test_a_class_that_no_row_has_counts_in_the_mean():
+    scores, targets = draw_classes(classes=8)
+    targets = np.minimum(targets, 4)  # the last three classes are gone
+    got = metrics.classes(scores, targets)
+    labels = range(8)
+    want = f1_score(targets, scores.argmax(1), labels=labels, average="macro", zero_division=0)
+    assert got["macro_f1"] == pytest.approx(want, rel=1e-12)
+    assert got["top5_accuracy"] == pytest.approx(
+        np.mean([t in np.argsort(-s)[:5] for s, t in zip(scores, targets, strict=True)])
+    )
+
+
+def test_wrong_classes_are_refused():
+    scores, targets = draw_classes()
+    scores[[3, 9], 1] = np.nan
+    with pytest.raises(ValueError, match=r"scores of 2 of 80 rows are not finite: rows 3, 9 "):
+        metrics.classes(scores, targets)
+    with pytest.raises(ValueError, match=r"\(3, 2\) and targets \(3, 2\)"):
+        metrics.classes(np.zeros((3, 2)), np.zeros((3, 2)))
+    with pytest.raises(ValueError, match=r"target 2 of row 1 .* classes 0 to 1"):
+        metrics.classes(np.zeros((3, 2)), np.array([0, 2, 1]))
+    with pytest.raises(ValueError, match="target -1 of row 0"):
+        metrics.classes(np.zeros((3, 2)), np.array([-1, 0, 1]))
+    with pytest.raises(ValueError, match="nothing to score"):
+        metrics.classes(np.zeros((0, 2)), np.zeros(0, np.int32))
