@@ -13,7 +13,7 @@ from jfusion.data import folds, groups, table
 from jfusion.data.cache import remember
 from jfusion.data.columns import is_empty
 from jfusion.data.image import ImageInput
-from jfusion.data.problems import DataError
+from jfusion.data.problems import DataError, Problem
 from jfusion.data.sequence import SequenceInput
 from jfusion.data.source import Source
 from jfusion.data.split import InputReader, Split, bad_cells, prepare_split, require_columns
@@ -87,11 +87,13 @@ def load(config: Config, folders: Mapping[str, Path]) -> Dataset:
         except DataError as error:
             if not error.problems:
                 raise
+            _require_some_target(name, source, targets.values(), error.problems)
             problems += error.problems
     if problems:
         raise bad_cells(problems)
     for name, split in splits.items():
         if not len(split):
+            _require_some_target(name, sources[name], targets.values(), split.problems)
             raise DataError(f"no row of {name} ({split.source.name}) can be used", split.problems)
     return Dataset(splits, inputs, labels, _best_possible(config, splits["test"]))
 
@@ -158,6 +160,19 @@ def _labels(section: Target, data: Data, train: Source) -> tuple[str, ...]:
     if isinstance(section, MultiLabel) and genres and not section.labels:
         return _data_set(data.source).LABELS
     return labels_of(section, train, data.cache_dir)
+
+
+def _require_some_target(
+    name: str, source: Source, targets: Iterable[TargetColumn], problems: Iterable[Problem]
+) -> None:
+    """Tells a split whose answers were kept back from one with bad cells."""
+    for column in {target.column for target in targets}:
+        reasons = [problem.reason for problem in problems if problem.column == column]
+        if len(reasons) == len(source) and all(" is empty" in reason for reason in reasons):
+            raise DataError(
+                f"{source.name}: column {column!r} is empty in every row of {name}, so there is "
+                "nothing to compare with; --config.folds=5 divides the rows that have it anew"
+            )
 
 
 def _best_possible(config: Config, test: Split) -> dict[str, float]:

@@ -215,7 +215,7 @@ def _open(cell: str, root: Path | None) -> np.ndarray:
 def _values(frames: np.ndarray, pick: list[int]) -> np.ndarray:
     """The chosen features of frames: float32 [n, F]; larger numbers become infinite."""
     with np.errstate(over="ignore"):
-        return np.asarray(frames, np.float32)[:, pick]
+        return np.take(np.asarray(frames, np.float32), pick, axis=1)
 
 
 def _average(values: np.ndarray, known: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:

@@ -146,7 +146,8 @@ def test_bad_cells_of_all_splits_are_reported_together(folder):
 
 
 def test_a_split_without_a_usable_row_is_an_error(folder):
-    write(folder / "movies.csv", ["fine", "empty label", "fine"], thirds)
+    names = ["fine", "empty label", "fine", "fine", "unknown label"]
+    write(folder / "movies.csv", names, thirds)
     config = experiment(folder, split_column="split", on_error="skip")
     with pytest.raises(DataError, match=r"no row of val .* can be used\n.*row 2.*label is empty"):
         dataset.load(config, {})

@@ -136,6 +136,27 @@ def test_nobody_is_in_two_splits(folder):
     assert sum(map(len, who)) == len(set.union(*who)) == 20
 
 
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_a_test_split_without_answers_is_told_from_bad_cells(folder, on_error):
+    path = folder / "table.csv"
+    lines = [line.split(",") for line in path.read_text().splitlines()]
+    tested = [line for line in lines if line[5] == "test"]
+    for line in tested:
+        line[4] = ""
+    path.write_text("".join(",".join(line) + "\n" for line in lines))
+    with pytest.raises(DataError, match=r"column 'phq8' is empty in every row of test.*folds=5"):
+        load(folder, tuple(TARGETS), split_column="split", on_error=on_error)
+    folded = load(folder, tuple(TARGETS), split_column="split", fold=(0, 4))
+    assert sum(len(split) for split in folded.splits.values()) == 40 - len(tested)
+    tested[0][4] = "7"
+    path.write_text("".join(",".join(line) + "\n" for line in lines))
+    if on_error == "skip":
+        assert len(load(folder, split_column="split", on_error="skip").splits["test"]) == 1
+    else:
+        with pytest.raises(DataError, match="9 bad cells"):
+            load(folder, split_column="split")
+
+
 def test_folds_take_turns_and_keep_groups_together(folder):
     replaced(folder, "audio/7.npy,7,", "audio/7.npy,,")  # without a score
     tested = []
