@@ -85,6 +85,8 @@ def test_splits_are_those_of_the_label_files_in_their_order(corpus, splits):
     assert splits["val"].locate(1) == "daic_woz/val row 2 (id 311)"
     with pytest.raises(IndexError, match="daic_woz/test has 5 rows; there is no row 6"):
         splits["test"][5]
+    with pytest.raises(IndexError):
+        splits["test"][-1]
 
 
 def test_scores_and_genders_are_those_of_the_label_files(corpus, rows):
@@ -289,6 +291,19 @@ def test_every_broken_session_of_a_split_is_named_at_once(small, tmp_path):
         file.write_bytes(data)
     daic_woz.build(small, tmp_path / "tfds")
     assert len(daic_woz.sources(tmp_path / "tfds")["train"]) == 2
+
+
+def test_an_interview_is_as_long_as_the_longest_of_its_files(small):
+    folder = small / "310_P"
+    for ending, length in (("COVAREP.csv", 1600), ("CLNF_pose.txt", 481)):  # 16 seconds
+        assert (folder / f"310_{ending}").read_bytes().count(b"\n") == length
+    session = daic_woz_files.find(small).sessions["310"]
+    assert len(daic_woz_archive.read(session).audio) == 160
+    with open(folder / "310_TRANSCRIPT.csv", "a") as file:
+        file.write("17.1\t17.25\tEllie\tgoodbye\n")
+    interview = daic_woz_archive.read(session)
+    assert len(interview.audio) == len(interview.video) == 173
+    assert not known(interview.video[160:]).any()
 
 
 def test_sequences_without_anything_known_are_absent(small):

@@ -112,7 +112,8 @@ def test_a_broken_file_of_the_face_is_named(old, new, line, column, reason):
 
 
 def test_the_grid_takes_means_of_what_is_known():
-    times = np.array([0.30, 0.00, 0.19, 0.05, 0.31, 0.70])  # in any order; 0.7 is beyond the grid
+    # In any order; 0.7 is beyond the grid, and 0.29999 is 0.3, rounded.
+    times = np.array([0.29999, 0.00, 0.19, 0.05, 0.31, 0.70])
     nan = np.nan
     values = np.array([[1.0, nan], [2.0, 3e38], [4.0, 5.0], [6.0, 3e38], [nan, nan], [9.0, 9.0]])
     grid = daic_woz_frames.on_grid(Frames(times, values.astype(np.float32), 0.8, 0), 10, 5)

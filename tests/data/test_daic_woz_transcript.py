@@ -45,6 +45,8 @@ def test_chatter_and_markers_do_not_count():
         (1, 2, "Ellie", "<synch>"),
         (2, 3, "Participant", "[syncing]"),
         (3, 4, "Participant", "go ahead"),
+        (4, 5, "Ellie", "<laughter>"),
+        (4, 5, "Participant", "now"),
         (5, 6, "Ellie", "hi"),
         (6, 7, "Participant", "[sync]"),
         (7, 8, "participant ", "hello"),

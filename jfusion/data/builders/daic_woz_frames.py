@@ -50,7 +50,7 @@ VIDEO_DEFAULT = (
     # Strengths of a smile (AU 6 and 12), and of brows, corners of the mouth and chin in sadness.
     *("AU06_r", "AU12_r", "AU04_r", "AU15_r", "AU17_r"),
 )
-"""Ten features that do not depend on where the camera stood or how far away the face was."""
+"""Ten features of the face that do not depend on how far from the camera it was."""
 CONFIDENCE = 0.7
 """The least confidence of a usable frame; the tracker's own range is 0 to 1."""
 
