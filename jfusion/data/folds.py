@@ -105,18 +105,15 @@ def _strata(source: Source, column: str, cache_dir: str | Path) -> list[str]:
 def _cut(names: Sequence[str], strata: Sequence[str], parts: int, seed: int) -> np.ndarray:
     """The part of each row: int64 [rows].
 
-    Groups are taken in random order, but large ones first and those of a kind together; each goes
-    to the part with the fewest rows of its kind, of several to the smallest.
+    Groups are dealt in random order, but large ones first, and of those of a size one kind after
+    the other; each goes to the smallest part. So the parts become equal, also in their kinds.
     """
     rows = list(groups.members(names).values())
     order = np.random.default_rng(seed).permutation(len(rows)).tolist()
     order.sort(key=lambda group: (-len(rows[group]), strata[rows[group][0]]))
-    number = np.zeros(len(names), np.int64)
-    sizes, kinds = [0] * parts, {kind: [0] * parts for kind in strata}
+    number, sizes = np.zeros(len(names), np.int64), np.zeros(parts, np.int64)
     for group in order:
-        alike = kinds[strata[rows[group][0]]]
-        chosen = min(range(parts), key=lambda part: (alike[part], sizes[part]))
-        number[rows[group]] = chosen
-        sizes[chosen] += len(rows[group])
-        alike[chosen] += len(rows[group])
+        smallest = np.argmin(sizes)
+        number[rows[group]] = smallest
+        sizes[smallest] += len(rows[group])
     return number

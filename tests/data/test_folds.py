@@ -59,9 +59,12 @@ def test_parts_are_of_a_size_and_of_a_make_up(tmp_path):
     assert {len(part) for part in made} == {20}
     high = [sum(score >= 20 for score in cells(part, "phq8")) for part in made]
     assert max(high) - min(high) <= 1
+    big = Rows([{"who": str(max(0, i - 11)), "phq8": i % 25} for i in range(60)])  # 12 of one
+    sizes = {len(divide(big, k, 5, cache_dir=tmp_path)["test"]) for k in range(5)}
+    assert sizes == {12}
     uneven = interviews(people=60, most=4)
     sizes = [len(divide(uneven, k, 5, cache_dir=tmp_path)["test"]) for k in range(5)]
-    assert max(sizes) - min(sizes) <= 0.2 * np.mean(sizes)
+    assert max(sizes) - min(sizes) <= 1
 
 
 def test_the_seed_fixes_the_cut(tmp_path):
