@@ -99,7 +99,10 @@ def load(config: Config, folders: Mapping[str, Path]) -> Dataset:
 
 
 def open_sources(
-    data: Data, inputs: Iterable[Any], seed: int = 0, targets: Iterable[TargetColumn] = ()
+    data: Data,
+    inputs: Iterable[Any],
+    seed: int = 0,
+    targets: Iterable[TargetColumn] | None = None,
 ) -> dict[str, Source]:
     """The splits of a data set, or those of one of its folds.
 
@@ -107,7 +110,7 @@ def open_sources(
         data: Which data set.
         inputs: The modalities: anything with `kind` and `column`.
         seed: Seeds a random split and the cut into folds.
-        targets: What is to be predicted; only folds ask for it.
+        targets: What is to be predicted; folds are not the same without.
 
     Returns:
         `{"train": ..., "val": ..., "test": ...}`.
@@ -123,6 +126,8 @@ def open_sources(
         sources = _data_set(data.source).sources(data.path)
     if not data.fold:
         return sources
+    if targets is None:
+        raise ValueError("folds depend on the targets")
     targets = list(targets)
     for source in sources.values():
         require_columns(source, (), targets)

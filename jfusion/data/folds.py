@@ -28,7 +28,7 @@ def divide(
 
     Rows with an empty target cell are left out: data sets keep the answers of their test split to
     themselves. The others are cut into n parts by whole groups; the parts are of about the same
-    size and of about the same make-up in the first target. The same seed cuts alike for every k.
+    size and of about the same make-up in a target. The same seed cuts alike for every k.
 
     Args:
         sources: The data set's own splits.
@@ -44,7 +44,7 @@ def divide(
     """
     part, parts = fold
     source = join(sources.values())
-    columns = [target.column for target in targets if target.column]
+    columns = sorted({target.column for target in targets if target.column})
     full = np.ones(len(source), bool)
     for column in columns:
         empty, _ = read_cells(source, column, is_empty, ["empty"], cache_dir)

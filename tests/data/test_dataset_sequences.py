@@ -175,6 +175,8 @@ def test_a_fold_is_opened_again_as_it_was(folder):
     config = dataclasses.replace(experiment(source="movies"), data=data, seed=3)
     loaded = dataset.load(config, {})
     targets = [dataset.target_of(section) for section in config.targets.values()]
+    with pytest.raises(ValueError, match="folds depend on the targets"):
+        dataset.open_sources(data, loaded.inputs.values(), 3)
     opened = dataset.open_sources(data, loaded.inputs.values(), 3, targets)
     for name, split in loaded.splits.items():
         np.testing.assert_array_equal(opened[name].rows, split.rows)
