@@ -23,7 +23,7 @@ from jfusion.data.dataset import input_from_spec
 from jfusion.data.split import InputReader
 from jfusion.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 PACKAGES = ("jfusion", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 

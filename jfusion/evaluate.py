@@ -40,14 +40,16 @@ def main() -> None:
 
     command.cache_compiled_programs(cache_root(CACHE_DIR.value) / "xla")
     kept = artifact.read(Path(MODEL.value))
+    model = inference.Model(kept)
     data = _data(kept.origin["data"])
     if INPUT.value:
-        pictures = [reader.column for reader in kept.inputs.values() if reader.kind == "image"]
-        source = table.read(INPUT.value, root=ROOT.value, pictures=pictures)
+        paths = dataset.path_columns(kept.inputs.values())
+        source = table.read(INPUT.value, root=ROOT.value, pictures=paths)
     else:
-        sources = dataset.open_sources(data, kept.inputs.values(), kept.origin["seed"])
+        sources = dataset.open_sources(
+            data, kept.inputs.values(), kept.origin["seed"], model.targets().values()
+        )
         source = sources[SPLIT.value]
-    model = inference.Model(kept)
     split = prepare_split(
         source,
         kept.inputs,

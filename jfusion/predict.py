@@ -32,7 +32,7 @@ CACHE_DIR = flags.DEFINE_string("cache_dir", "", "Cache of preprocessed data; ~/
 def main() -> None:
     """Runs the command."""
     from jfusion import artifact, inference, predictions
-    from jfusion.data import table
+    from jfusion.data import dataset, table
     from jfusion.data.cache import cache_root
     from jfusion.data.split import prepare_split
 
@@ -40,8 +40,8 @@ def main() -> None:
     predictions.check_name(output)
     command.cache_compiled_programs(cache_root(CACHE_DIR.value) / "xla")
     kept = artifact.read(Path(MODEL.value))
-    pictures = [reader.column for reader in kept.inputs.values() if reader.kind == "image"]
-    source = table.read(INPUT.value, root=ROOT.value, pictures=pictures)
+    paths = dataset.path_columns(kept.inputs.values())
+    source = table.read(INPUT.value, root=ROOT.value, pictures=paths)
     if ID_COLUMN.value:
         table.require_column(INPUT.value, ID_COLUMN.value, source[0])
     split = prepare_split(source, kept.inputs, on_error=ON_ERROR.value, cache_dir=CACHE_DIR.value)

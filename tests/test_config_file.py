@@ -30,8 +30,9 @@ def get_config(variant=""):
                     encoder=dict(network="convnext", sizes=dict(depths=(1, 1, 2, 1))),
                 ),
             ),
-            targets=dict(genres=dict(column="genres", labels=("drama", "war"))),
+            targets=dict(genres=dict(kind="multilabel", column="genres", labels=("drama", "war"))),
             data=dict(source="table", path="movies.csv"),
+            fusion=dict(kind="concat"),
             train=dict(
                 phases=(
                     dict(epochs=1, rates=((".*/head/.*", 1e-3), (".*", 0))),
@@ -134,7 +135,12 @@ def test_later_overrides_win(file):
 
 def test_several_targets_are_monitored_by_name(file):
     monitor = "train.monitor=mood/map"
-    assert load(file, ["targets.mood.column=mood", monitor]).train.monitor == "mood/map"
+    assert (
+        load(
+            file, ["targets.mood.kind=multilabel", "targets.mood.column=mood", monitor]
+        ).train.monitor
+        == "mood/map"
+    )
 
 
 def test_none_removes_an_entry(file):
@@ -175,19 +181,21 @@ def test_an_entry_can_be_added(file):
         ),
         (
             "inputs.plott.max_tokens=9",
-            "config.inputs.plott.kind: missing; one of text, image; did you mean "
+            "config.inputs.plott.kind: missing; one of text, image, sequence; did you mean "
             "config.inputs.plot?",
         ),
         (
             "targets.genre.threshold=0.3",
-            "config.targets.genre.column: missing; did you mean config.targets.genres?",
+            "config.targets.genre.kind: missing; one of multilabel, classes, regression, "
+            "embedding; did you mean config.targets.genres?",
         ),
-        ("targets.other.threshold=0.3", "config.targets.other.column: missing"),
+        ("targets.other.threshold=0.3", "config.targets.other.kind: missing; one of multilabel, "),
+        ("targets.other.kind=regression", "config.targets.other.column: missing"),
         (
             "inputs.plot.kind=txt",
-            "config.inputs.plot.kind: 'txt' is none of text, image; did you mean text?",
+            "config.inputs.plot.kind: 'txt' is none of text, image, sequence; did you mean text?",
         ),
-        ("inputs.plot.kind=3", "config.inputs.plot.kind: '3' is none of text, image"),
+        ("inputs.plot.kind=3", "config.inputs.plot.kind: '3' is none of text, image, sequence"),
         ("inputs.plot=3", "config.inputs.plot: expected a section, got 3"),
         (
             "inputs={'my plot': {}}",
@@ -246,7 +254,7 @@ def test_an_entry_can_be_added(file):
             "samples_f1, map, auroc; did you mean macro_f1?",
         ),
         (
-            "targets.mood.column=mood",
+            "targets.mood={'kind': 'multilabel', 'column': 'mood'}",
             "config.train.monitor: 'macro_f1' is none of loss, genres/loss, genres/macro_f1, ",
         ),
         (

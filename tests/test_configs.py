@@ -102,7 +102,7 @@ def full_size(config, folder):
         },
         labels={name: labels(config, target) for name, target in config.targets.items()},
     )
-    statistics = dict.fromkeys(config.targets, {"mean": 7.0, "spread": 5.0})
+    statistics = {name: {"mean": 7.0, "spread": 5.0} for name in config.targets}
     spec = assemble.model_spec(config, dataset, folders, statistics)
     return Network(spec, assemble.DTYPES[config.train.precision])
 

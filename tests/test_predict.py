@@ -28,7 +28,7 @@ def get_config(variant=""):
             poster=dict(kind="image", column="poster", size=16, encoder=image),
         ),
         targets=dict(genres=dict(kind="multilabel", column="genres", pos_weight=True)),
-        fusion=dict(hidden=(16,)),
+        fusion=dict(kind="concat", hidden=(16,)),
         train=dict(batch_size=8, phases=(dict(epochs=2, rates=((".*", 1e-2),)),)),
     ))
 """

@@ -103,7 +103,10 @@ def finished(tmp_path_factory, compiled_programs):
 
 def test_the_run_folder_is_complete(finished):
     names = {path.name.split(".out.")[0] for path in finished.iterdir()}
-    assert names == {"events", "metrics.jsonl", "summary.json", "checkpoints", "model"}
+    assert names == {
+        *("events", "metrics.jsonl", "summary.json", "test_predictions.csv"),
+        *("checkpoints", "frozen", "model"),
+    }
     summary = json.loads((finished / "summary.json").read_text())
     assert summary["rows"]["train"] == {"ok": 61, "missing": 0, "skipped": 0}
     assert summary["samples_per_second"] > 0
@@ -120,7 +123,8 @@ def test_each_phase_moves_what_it_trains_and_nothing_else(finished):
     config = a_config()
     first = run.prepare(config).first_state()
     initial = jax.device_get({**first.params, **first.frozen})
-    states = {step: checkpoint(finished, config, step, phase=step > 16) for step in (16, 18, 32)}
+    phases = {16: 0, 18: 1, 32: 1}
+    states = {step: checkpoint(finished, config, step, phase) for step, phase in phases.items()}
     require_equal(states[16].frozen, {p: initial[p] for p in initial if p.startswith("encoders/")})
     assert still(states[16], initial) == {"fusion/missing/plot"}  # no row is without its plot
     assert set(states[32].frozen) == {path for path in initial if "embeddings/" in path}

@@ -41,7 +41,7 @@ def test_labels():
         {"label": "[red]war", "precision": 0.5, "f1": 1.0, "ap": None, "support": 12_345},
         {"label": "drama", "precision": 0.25, "f1": 0.0, "ap": 0.125, "support": 0},
     ]
-    assert text(tables.of_labels(rows)) == [
+    assert text(tables.of_rows(rows)) == [
         ["label", "precision", "f1", "ap", "support"],
         ["[red]war", "0.500", "1.000", "-", "12,345"],
         ["drama", "0.250", "0.000", "0.125", "0"],
