@@ -39,7 +39,9 @@ def run(module, *args, seed=None):
     """
     if seed is None:
         return _evaluate(*nnx.split(module), args)
-    return _train(*nnx.split(nnx.view(module, deterministic=False)), args, jax.random.key(seed))
+    # A module with nothing random has nothing to switch, which is no mistake.
+    module = nnx.view(module, raise_if_not_found=False, deterministic=False)
+    return _train(*nnx.split(module), args, jax.random.key(seed))
 
 
 @functools.partial(jax.jit, static_argnums=0)
