@@ -1,8 +1,10 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
+from jfusion import trees
 from jfusion.models.encoded import Encoded
 from jfusion.models.fusion import Concat
 from tests import modules
@@ -28,8 +30,8 @@ def run(*args, **options):
     return modules.run(*args, **options).joint
 
 
-def concat(hidden, **types):
-    return drawn(lambda: Concat(WIDTHS, hidden, **types, rngs=nnx.Rngs(0)))
+def concat(hidden, **options):
+    return drawn(lambda: Concat(WIDTHS, hidden, **options, rngs=nnx.Rngs(0)))
 
 
 def test_without_layers_it_is_the_concatenation():
@@ -101,3 +103,72 @@ def test_dropout_acts_in_training_only():
         run(nnx.view(fusion, deterministic=False), parts, HERE)
     fusion, parts = identity_layers(0.0)
     np.testing.assert_array_equal(run(fusion, parts, HERE, seed=0), parts["x"].pooled)
+
+
+def normalise(x):
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_features_are_projected_and_normalised(norm):
+    fusion, parts = concat((6,), project=4, norm=norm), encoded()
+    assert fusion.layers[0].kernel.shape == (8, 6)
+    features = []
+    for name in ("plot", "poster"):
+        layer = fusion.projections[name]
+        layer.kernel[...] *= 20
+        layer.bias[...] += 0.1
+        x = parts[name].pooled @ np.asarray(layer.kernel[...]) + 0.1
+        features.append(normalise(x) if norm else x)
+    x = np.concatenate(features, axis=1) @ np.asarray(fusion.layers[0].kernel[...])
+    expected = np.maximum(normalise(x) if norm else x, 0)
+    np.testing.assert_allclose(run(fusion, parts, PRESENT), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("project", [0, 4])
+def test_a_learnt_vector_stands_for_what_is_absent(project):
+    fusion, parts = concat((), project=project), encoded()
+    fusion.missing["plot"][...] += jnp.array([1.0, -2.0, 3.0])
+    present = {**PRESENT, "plot": np.array([True, False, True, False])}
+    parts["plot"].pooled[~present["plot"]] = np.nan
+    stood_in = parts["plot"].pooled.copy()
+    stood_in[~present["plot"]] = fusion.missing["plot"][...]
+    same = {**parts, "plot": parts["plot"]._replace(pooled=stood_in)}
+    result = run(fusion, parts, present)
+    assert np.isfinite(result).all()
+    np.testing.assert_array_equal(result, run(fusion, same, PRESENT))
+
+
+@pytest.mark.parametrize("options", [{}, dict(project=4), dict(project=4, norm=True)], ids=str)
+def test_every_parameter_has_a_gradient(options):
+    graph, state = nnx.split(concat((8, 6), **options))
+    present = {name: np.array([1, 1, 0, 1], bool) for name in WIDTHS}
+
+    @jax.jit
+    def gradient(state):
+        def loss(state):
+            joint = nnx.merge(graph, state)(encoded(), present).joint
+            return (joint * jnp.sin(jnp.arange(24.0)).reshape(4, 6)).sum()
+
+        return trees.flatten(nnx.to_pure_dict(jax.grad(loss)(state)))
+
+    for path, leaf in gradient(state).items():
+        assert np.isfinite(leaf).all() and leaf.any(), path
+
+
+def test_the_layers_of_the_full_size():
+    widths = {"audio": 74, "transcript": 768, "video": 10}
+    make = lambda: Concat(widths, (512,), project=512, norm=True, rngs=nnx.Rngs(0))  # noqa: E731
+    params = trees.flatten(nnx.to_pure_dict(nnx.state(nnx.eval_shape(make))))
+    kernels = {path: leaf.shape for path, leaf in params.items() if path.endswith("kernel")}
+    assert kernels == {
+        "layers/0/kernel": (1536, 512),
+        "projections/audio/kernel": (74, 512),
+        "projections/transcript/kernel": (768, 512),
+        "projections/video/kernel": (10, 512),
+    }
+    norms = {path: leaf.shape for path, leaf in params.items() if path.endswith("scale")}
+    assert norms == {
+        "norms/0/scale": (512,),
+        **{f"projection_norms/{name}/scale": (512,) for name in widths},
+    }
