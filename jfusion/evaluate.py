@@ -76,10 +76,10 @@ def main() -> None:
             probabilities = readout.predicted(section, outputs.heads[name])
             truth = split.targets[name][outputs.rows]
             rows = metrics.per_label(probabilities, truth, model.labels[name], section.threshold)
-            display.show(tables.of_rows(rows))
+            display.show(tables.of_rows(rows, name))
     display.show(tables.of_metrics({INPUT.value or SPLIT.value: judged.scores}))
-    for rows in tables.of_verdict(judged).values():
-        display.show(tables.of_rows(rows))
+    for title, rows in tables.of_verdict(judged).items():
+        display.show(tables.of_rows(rows, title))
     if OUTPUT.value:
         run_folder.write_json(
             Path(OUTPUT.value), {"rows": split.counts(), **dataclasses.asdict(judged)}

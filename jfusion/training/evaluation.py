@@ -123,7 +123,7 @@ def better(values: Scores, best: Scores, monitor: str) -> bool:
     new, old = values[monitor], best[monitor]
     if new is None or old is None:
         return old is None and new is not None
-    return new < old if monitor.endswith(("loss", "rmse", "mae")) else new > old
+    return new < old if readout.is_error(monitor) else new > old
 
 
 def _fetch(x: jax.Array) -> np.ndarray:

@@ -64,6 +64,11 @@ def cut(target: Regression) -> float | None:
     return target.cut[0] if target.cut else None
 
 
+def is_error(metric: str) -> bool:
+    """Whether a metric is better when lower."""
+    return metric.endswith(("loss", "rmse", "mae"))
+
+
 def columns(
     name: str,
     target: Target,

@@ -73,9 +73,10 @@ def train(
         "versions": next(iter(summaries.values()))["versions"],
     }
     write_json(workdir / "summary.json", summary)
-    display.show(tables.of_rows([{"metric": m, **x} for m, x in summary["test"].items()]))
-    if summary["pooled"]:
-        display.show(tables.of_rows([{"pooled": m, **x} for m, x in summary["pooled"].items()]))
+    for name, title in (("test", "over the runs"), ("pooled", "over all their test rows")):
+        rows = [{"metric": metric, **x} for metric, x in summary[name].items()]
+        if rows:
+            display.show(tables.of_rows(rows, title))
     return summary
 
 

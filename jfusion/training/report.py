@@ -134,8 +134,8 @@ class Reporter:
         radii: Mapping[str, float | None],
     ) -> None:
         """Records what stands beside the test scores, and each row's prediction."""
-        for name, table in tables.of_verdict(verdict).items():
-            self._writer.table(step, f"test/{name}", table)
+        for title, rows in tables.of_verdict(verdict).items():
+            self._writer.table(step, f"test/{title}", rows)
         if self._active:
             split, data = run.dataset.splits["test"], self._config.data
             rows = predictions.rows(
@@ -209,12 +209,12 @@ class Reporter:
         }
         if self._active:
             write_json(self._workdir / "summary.json", summary)
-            for rows in self._labels.values():
-                self._display.show(tables.of_rows(rows))
+            for head, rows in self._labels.items():
+                self._display.show(tables.of_rows(rows, head))
             results = {"val": val, "test": test}
             self._display.show(tables.of_metrics(results, run.dataset.best_possible))
-            for rows in tables.of_verdict(verdict).values():
-                self._display.show(tables.of_rows(rows))
+            for title, rows in tables.of_verdict(verdict).items():
+                self._display.show(tables.of_rows(rows, title))
         return summary
 
     def close(self) -> None:

@@ -6,9 +6,12 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from jfusion.training import readout
 from jfusion.training.verdict import Verdict
 
 Scores = Mapping[str, float | None]
+
+_COLUMNS = 6  # of scores that fit on a terminal's line, beside the modalities
 
 
 def of_metrics(results: Mapping[str, Scores], best_possible: Scores | None = None) -> Table:
@@ -31,7 +34,7 @@ def of_metrics(results: Mapping[str, Scores], best_possible: Scores | None = Non
         cells = [scores.get(metric) for scores in results.values()]
         if best_possible:
             best = best_possible.get(metric)
-            cells += [best, f"{score / best:.1%}" if best and score is not None else None]
+            cells += [best, _reached(metric, score, best)]
         table.add_row(escape(metric), *map(_cell, cells))
     return table
 
@@ -40,13 +43,13 @@ def of_verdict(verdict: Verdict) -> dict[str, list[dict[str, Any]]]:
     """What stands beside the scores of a split, as rows.
 
     Returns:
-        By name of the table; those that have nothing to say are left out:
-        `constants`: per metric of a regression the model's score, its interval, and the scores of
-        the constant predictions; `coverage`: per regression; `modalities`: per choice of them.
+        By title of the table; those that have nothing to say are left out. Per metric of a
+        regression: the model's score, its interval, and the scores of the constant predictions; per
+        regression: the interval's coverage; per choice of modalities: the first scores.
     """
     found = {}
     if verdict.constants:
-        found["constants"] = [
+        found["scores and constant predictions"] = [
             {
                 "metric": metric,
                 "model": verdict.scores[metric],
@@ -57,26 +60,34 @@ def of_verdict(verdict: Verdict) -> dict[str, list[dict[str, Any]]]:
             for metric, (low, high) in verdict.intervals.items()
         ]
     if verdict.coverage:
-        found["coverage"] = [{"target": name, **x} for name, x in verdict.coverage.items()]
+        found["interval around each prediction"] = [{"target": name, **x} for name, x in verdict.coverage.items()]
     if verdict.patterns:
-        names = ("rows", *verdict.scores)
-        found["modalities"] = [
+        known = [name for name, x in verdict.scores.items() if x is not None]
+        names = ("rows", *[name for name in known if not name.endswith("loss")][:_COLUMNS])
+        found["given only some modalities"] = [
             {"given": choice, **{name: scores.get(name) for name in names}}
             for choice, scores in verdict.patterns.items()
         ]
     return found
 
 
-def of_rows(rows: Sequence[Mapping[str, Any]]) -> Table:
+def of_rows(rows: Sequence[Mapping[str, Any]], title: str = "") -> Table:
     """Rows with the same keys, which become the headings."""
-    table = _table(list(rows[0]))
+    table = _table(list(rows[0]), title)
     for row in rows:
         table.add_row(*map(_cell, row.values()))
     return table
 
 
-def _table(headings: Sequence[str]) -> Table:
-    table = Table()
+def _reached(metric: str, score: float | None, best: float | None) -> str | None:
+    if not best or not score:
+        return None
+    share = best / score if readout.is_error(metric) else score / best
+    return f"{share:.1%}"
+
+
+def _table(headings: Sequence[str], title: str = "") -> Table:
+    table = Table(title=title or None, title_justify="left")
     for i, heading in enumerate(headings):
         table.add_column(escape(heading), justify="left" if i == 0 else "right")
     return table
