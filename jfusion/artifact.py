@@ -3,6 +3,7 @@
 model.json             description, inputs, label names, thresholds, origin, checksums
 weights.safetensors    parameters and running statistics, float32, by path
 tokenizer-<input>.json the tokenizer of each text input
+adapter-<input>/       the adapters alone of each encoder that has some, in PEFT's layout
 """
 
 import hashlib
@@ -22,6 +23,7 @@ from safetensors.numpy import load_file, save_file
 from jfusion.data.dataset import input_from_spec
 from jfusion.data.split import InputReader
 from jfusion.errors import UserError
+from jfusion.pretrained import peft
 
 FORMAT = 2
 PACKAGES = ("jfusion", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -83,7 +85,16 @@ def write(folder: Path, artifact: Artifact) -> None:
     save_file(tensors, temporary / "weights.safetensors")
     for name, reader in artifact.inputs.items():
         reader.save(temporary, name)
-    files = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
+    for name, encoder in artifact.spec["encoders"].items():
+        if "lora" in encoder:
+            peft.save(
+                temporary / f"adapter-{name}",
+                _under(f"encoders/{name}/", artifact.params),
+                alpha=encoder["lora"]["alpha"],
+                dropout=encoder["lora"]["dropout"],
+            )
+    paths = [path for path in sorted(temporary.rglob("*")) if path.is_file()]
+    files = {str(path.relative_to(temporary)): _sha256(path) for path in paths}
     description = {
         "format": FORMAT,
         "model": artifact.spec,
@@ -96,8 +107,8 @@ def write(folder: Path, artifact: Artifact) -> None:
     }
     (temporary / "model.json").write_text(json.dumps(description, indent=2) + "\n")
     temporary.chmod(0o755)  # a temporary folder is for its owner only
-    for path in temporary.iterdir():
-        path.chmod(0o644)
+    for path in temporary.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
     if folder.exists():
         shutil.rmtree(folder)
     os.rename(temporary, folder)

@@ -85,7 +85,10 @@ def test_evaluate_gives_the_runs_own_scores(trained, tmp_path):
     summary, model = trained
     jfusion("evaluate", "--model", model, "--output", tmp_path / "scores.json")
     result = json.loads((tmp_path / "scores.json").read_text())
-    assert result == {"scores": summary["test"], "rows": summary["rows"]["test"]}
+    assert result["scores"] == summary["test"]
+    assert result["rows"] == summary["rows"]["test"]
+    assert result["patterns"] == summary["patterns"]
+    assert set(result["patterns"]) == {"plot + poster", "plot", "poster"}
 
 
 def test_evaluate_names_what_is_wrong(trained, tmp_path):

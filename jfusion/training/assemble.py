@@ -153,9 +153,9 @@ def pretrained_weights(
         kind = network.spec["encoders"][name]["network"]
         adapters, targets = trees.split(targets, {path: is_adapter(path) for path in targets})
         weights |= {prefix + path: x for path, x in loader.load(folder, kind, targets).items()}
-        adapter = config.inputs[name].encoder.lora.weights
-        if adapter:
-            loaded = peft.load(Path(adapter), adapters)
+        lora = config.inputs[name].encoder.lora
+        if lora.weights:
+            loaded = peft.load(Path(lora.weights), adapters, alpha=lora.alpha)
             weights |= {prefix + path: x for path, x in loaded.items()}
     return weights
 

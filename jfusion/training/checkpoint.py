@@ -183,8 +183,8 @@ class Checkpoints:
         damage = _damage(folder)
         if damage:
             raise UserError(
-                f"the frozen parameters in {folder} are damaged ({damage}); begin anew with another "
-                "--workdir"
+                f"the frozen parameters in {folder} are damaged ({damage}); begin anew with "
+                "another --workdir"
             )
         with ocp.StandardCheckpointer() as checkpointer:
             return checkpointer.restore(folder / "params", abstract.frozen)

@@ -130,8 +130,10 @@ class Loop:
 
     def evaluate(self, state: State) -> evaluation.Scores:
         """Scores a state on the validation split, writes the scores, and returns them."""
-        outputs = self._outputs(state, "val")
-        return self._reporter.evaluated(self.run, int(state.step), "val", outputs)
+        outputs, targets = self._outputs(state, "val"), self.run.dataset.splits["val"].targets
+        scores = evaluation.score(outputs, targets, self._config.targets, self.run.losses)
+        self._reporter.evaluated(self.run, int(state.step), "val", outputs, scores)
+        return scores
 
     def radii(self, best: State) -> dict[str, float | None]:
         """Half-width of the interval around each regression's predictions."""
@@ -153,7 +155,7 @@ class Loop:
             radii,
             verdict.groups_of(split, self._config.data),
         )
-        self._reporter.evaluated(self.run, int(best.step), "test", outputs)
+        self._reporter.evaluated(self.run, int(best.step), "test", outputs, judged.scores)
         self._reporter.tested(self.run, int(best.step), judged, outputs, radii)
         return judged
 

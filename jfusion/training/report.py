@@ -104,14 +104,17 @@ class Reporter:
                 steps.advance()
 
     def evaluated(
-        self, run: Run, step: int, split: str, outputs: evaluation.Outputs
-    ) -> evaluation.Scores:
-        """Scores a split, records everything about it, and returns the scores."""
-        targets, sections = run.dataset.splits[split].targets, self._config.targets
-        scores = evaluation.score(outputs, targets, sections, run.losses)
+        self,
+        run: Run,
+        step: int,
+        split: str,
+        outputs: evaluation.Outputs,
+        scores: evaluation.Scores,
+    ) -> None:
+        """Records everything about a model's outputs on a split."""
         shares = {f"fusion_weight/{name}": float(x.mean()) for name, x in outputs.shares.items()}
         by_label = {}
-        for head, section in sections.items():
+        for head, section in self._config.targets.items():
             if isinstance(section, MultiLabel):
                 by_label |= self._of_labels(run, step, split, head, section, outputs)
         # Label by label only once: as curves they would bury the others.
@@ -123,7 +126,6 @@ class Reporter:
         value = scores[monitor]
         shown = "undefined" if value is None else f"{value:.4f}"
         self.message(f"step {step}: {split} loss {scores['loss']:.4f}, {monitor} {shown}")
-        return scores
 
     def tested(
         self,

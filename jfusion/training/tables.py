@@ -60,7 +60,9 @@ def of_verdict(verdict: Verdict) -> dict[str, list[dict[str, Any]]]:
             for metric, (low, high) in verdict.intervals.items()
         ]
     if verdict.coverage:
-        found["interval around each prediction"] = [{"target": name, **x} for name, x in verdict.coverage.items()]
+        found["interval around each prediction"] = [
+            {"target": name, **x} for name, x in verdict.coverage.items()
+        ]
     if verdict.patterns:
         known = [name for name, x in verdict.scores.items() if x is not None]
         names = ("rows", *[name for name in known if not name.endswith("loss")][:_COLUMNS])

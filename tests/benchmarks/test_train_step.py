@@ -5,11 +5,20 @@ import pytest
 import rich.console
 
 pytest.importorskip("torch")
+pytest.importorskip("peft")
 
 from benchmarks import jfusion_step, timing, torch_twins, train_step
-from benchmarks.cases import IMAGE, TEXT, Case
+from benchmarks.cases import BERT, IMAGE, LORA, MODELS, TEXT, Case
+from jfusion import trees
 
 SMALL_TEXT = TEXT | dict(vocab_size=50, dim=16, n_layers=1, n_heads=2, hidden_dim=32)
+SMALL_BERT = BERT | dict(
+    vocab_size=50,
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=32,
+)
 SMALL_IMAGE = IMAGE | dict(hidden_sizes=(8, 16), depths=(1, 1))
 
 
@@ -25,12 +34,18 @@ def small(text, image, dtype="float32"):
     )
 
 
+def small_bert(lora):
+    return Case("small", SMALL_BERT, None, "bert", lora, hidden=0, batch=2, tokens=6)
+
+
 @pytest.mark.parametrize(
-    ("text", "image", "dtype"), [(True, False, "float32"), (True, True, "bfloat16")]
+    "case",
+    [small(True, False), small(True, True, "bfloat16"), small_bert(LORA)],
+    ids=["text", "fusion-bfloat16", "lora"],
 )
-def test_a_row_tells_both_rates_and_their_ratio(text, image, dtype):
-    row = train_step.measure(small(text, image, dtype), steps=1, rounds=1, compiled=False)
-    assert row["name"] == "small" and row["dtype"] == dtype
+def test_a_row_tells_both_rates_and_their_ratio(case):
+    row = train_step.measure(case, steps=1, rounds=1, compiled=False)
+    assert row["name"] == "small" and row["dtype"] == case.dtype
     assert row["jfusion"] > 0 and row["torch"] > 0
     assert row["ratio"] == pytest.approx(row["jfusion"] / row["torch"])
     assert 0 < row["share"] < 1
@@ -41,14 +56,23 @@ def test_a_row_tells_both_rates_and_their_ratio(text, image, dtype):
     assert f"{row['ratio']:.2f}" in text.get()
 
 
-def test_both_sides_train_the_same_number_of_parameters():
-    case = small(True, True)
+@pytest.mark.parametrize(
+    "case",
+    [small(True, True), small_bert(None), small_bert(LORA)],
+    ids=["fusion", "full", "lora"],
+)
+def test_both_sides_train_the_same_number_of_parameters(case):
     ours = jfusion_step.model(case).params
+    rates = trees.first_match(jfusion_step.rates(case), ours)
+    trained, frozen = trees.split(ours, rates)
     twin = torch_twins.Twin(case)
     # jfusion has a learnt vector for each absent modality besides.
     extra = sum(leaf.size for path, leaf in ours.items() if path.startswith("fusion/missing/"))
-    expected = sum(p.numel() for p in twin.parameters())
-    assert sum(leaf.size for leaf in ours.values()) - extra == expected
+    expected = {train: 0 for train in (True, False)}
+    for p in twin.parameters():
+        expected[p.requires_grad] += p.numel()
+    assert trees.size(trained) - extra == expected[True]
+    assert trees.size(frozen) == expected[False]
 
 
 def test_the_work_is_three_forward_passes():
@@ -59,6 +83,18 @@ def test_the_work_is_three_forward_passes():
     assert torch_twins.flops(text) == 3 * (layer + head)
     doubled = dataclasses.replace(text, batch=4)
     assert torch_twins.flops(doubled) == 2 * torch_twins.flops(text)
+
+
+def test_frozen_layers_have_no_gradient_of_their_weights():
+    D, hidden, N, rows, layers = 16, 32, 6, 2, 2
+    frozen = 2 * rows * N * (4 * D * D + 2 * D * hidden) * layers
+    adapters = 2 * rows * N * 2 * (2 * D * LORA["rank"]) * layers
+    full, lora = (torch_twins.flops(small_bert(lora)) for lora in (None, LORA))
+    assert lora == full - frozen + 3 * adapters
+
+
+def test_full_and_lora_differ_in_the_adapters_alone():
+    assert MODELS["lora_bert"] == {**MODELS["full_bert"], "lora": LORA}
 
 
 def test_turns_alternate_and_the_median_counts(monkeypatch):

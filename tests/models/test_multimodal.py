@@ -11,8 +11,8 @@ from flax import nnx
 
 from jfusion import trees
 from jfusion.models import multimodal
-from tests import tiny
-from tests.modules import drawn, run
+from tests import modules, tiny
+from tests.modules import drawn
 
 ROWS = 8
 # Plot and poster, plot, poster, neither (as in padding), twice.
@@ -26,6 +26,10 @@ CALM = tiny.without_dropout()
 
 def a_model(spec=tiny.SPEC, **types):
     return drawn(lambda: multimodal.build(spec, **types, rngs=nnx.Rngs(0)))
+
+
+def run(*args, **options):
+    return modules.run(*args, **options).heads
 
 
 def inputs(seed=0):
