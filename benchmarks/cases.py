@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 LABELS = 23  # MM-IMDb's genres
-HIDDEN = 512  # the fully connected layer between the features and the labels
+HIDDEN = 512  # the fully connected layer between the features and the labels of genre_fusion
 HEAD_DROPOUT = 0.3
 RATE, DECAY, CLIP = 1e-4, 0.01, 1.0
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -21,6 +21,17 @@ TEXT = dict(
     dropout=0.1,
     attention_dropout=0.1,
 )
+BERT = dict(
+    vocab_size=30522,
+    hidden_size=768,
+    num_hidden_layers=12,
+    num_attention_heads=12,
+    intermediate_size=3072,
+    max_position_embeddings=512,
+    hidden_dropout_prob=0.1,
+    attention_probs_dropout_prob=0.1,
+)
+LORA = dict(layers=("query", "value"), rank=8, alpha=16.0, dropout=0.1)
 IMAGE = dict(hidden_sizes=(96, 192, 384, 768), depths=(3, 3, 9, 3), drop_path_rate=0.1)
 
 
@@ -30,8 +41,11 @@ class Case:
 
     Attributes:
         name: The row's name in the table.
-        text: DistilBERT's sizes, or None without a text.
+        text: Sizes of the network that reads the text, or None without a text.
         image: ConvNeXt's sizes, or None without a picture.
+        text_network: `distilbert` or `bert`.
+        lora: Adapters of the text's network, which is frozen then; None trains all of it.
+        hidden: Width of the fully connected layer before the labels; 0 has none.
         batch: Rows of a batch.
         dtype: `float32` or `bfloat16` (parameters and optimizer stay float32).
         tokens: Positions of a text.
@@ -41,6 +55,9 @@ class Case:
     name: str
     text: dict[str, Any] | None
     image: dict[str, Any] | None
+    text_network: str = "distilbert"
+    lora: dict[str, Any] | None = None
+    hidden: int = HIDDEN
     batch: int = 8
     dtype: str = "float32"
     tokens: int = 256
@@ -67,4 +84,6 @@ MODELS = {
     "distilbert": dict(text=TEXT, image=None),
     "convnext_tiny": dict(text=None, image=IMAGE),
     "genre_fusion": dict(text=TEXT, image=IMAGE),
+    "full_bert": dict(text=BERT, image=None, text_network="bert", hidden=0),
+    "lora_bert": dict(text=BERT, image=None, text_network="bert", hidden=0, lora=LORA),
 }

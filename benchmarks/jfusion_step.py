@@ -5,7 +5,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from benchmarks.cases import CLIP, DECAY, HEAD_DROPOUT, HIDDEN, LABELS, MEAN, RATE, STD, Case
+from benchmarks.cases import CLIP, DECAY, HEAD_DROPOUT, LABELS, MEAN, RATE, STD, Case
+from jfusion import trees
 from jfusion.config import MultiLabel, Phase, Train
 from jfusion.training import losses, optim, steps
 from jfusion.training.state import Network, State
@@ -33,7 +34,7 @@ def build(case: Case) -> tuple[State, Callable]:
     """The first state and the jitted step, as `training.steps` makes it."""
     network = model(case)
     params, stats = network.init(jax.random.key(0))
-    phase = Phase(epochs=1, rates=((".*", RATE),), schedule="constant", warmup=0.0)
+    phase = Phase(epochs=1, rates=rates(case), schedule="constant", warmup=0.0)
     train = Train(
         phases=(phase,),
         batch_size=case.batch,
@@ -41,18 +42,31 @@ def build(case: Case) -> tuple[State, Callable]:
         weight_decay=DECAY,
         clip=CLIP,
     )
-    tx = optim.adamw(train, optim.peak_rates(phase, params), optim.schedule(phase, 1))
+    peak_rates = optim.peak_rates(phase, params)
+    params, frozen = trees.split(params, peak_rates)
+    tx = optim.adamw(train, peak_rates, optim.schedule(phase, 1))
     opt_state = steps.init_opt_state(train, tx, params)
     loss = {"genres": losses.build(MultiLabel(column="genres"))}
     step = steps.make_train_step(network, loss, train, tx)
-    return State(jnp.int32(0), params, {}, stats, opt_state), step
+    return State(jnp.int32(0), params, frozen, stats, opt_state), step
+
+
+def rates(case: Case) -> tuple[tuple[str, float], ...]:
+    """The learning rates of `case`, as a config has them: with adapters, no network but those."""
+    if case.lora:
+        return ((".*/lora_[ab]", RATE), ("encoders/.*", 0.0), (".*", RATE))
+    return ((".*", RATE),)
 
 
 def model(case: Case) -> Network:
     """The model of `case`, with abstract parameters."""
     encoders = {}
     if case.text:
-        encoders["plot"] = {"network": "distilbert", "sizes": case.text}
+        encoders["plot"] = {"network": case.text_network, "sizes": case.text}
+    if case.lora:
+        lora = dict(case.lora)
+        lora["patterns"] = [f".*/({'|'.join(lora.pop('layers'))})"]
+        encoders["plot"]["lora"] = lora
     if case.image:
         encoders["poster"] = {
             "network": "convnext",
@@ -61,7 +75,11 @@ def model(case: Case) -> Network:
         }
     spec = {
         "encoders": encoders,
-        "fusion": {"kind": "concat", "hidden": [HIDDEN], "dropout": HEAD_DROPOUT},
+        "fusion": {
+            "kind": "concat",
+            "hidden": [case.hidden] if case.hidden else [],
+            "dropout": HEAD_DROPOUT,
+        },
         "modality_dropout": 0.0,
         "heads": {"genres": {"kind": "logits", "outputs": LABELS}},
     }

@@ -1,42 +1,45 @@
-"""The same training step in PyTorch, with transformers' networks from their config.
+"""The same training step in PyTorch, with transformers' networks from their config, and PEFT.
 
 The twin gets what PyTorch offers: channels_last, fused AdamW, automatic mixed precision, and
 `torch.compile` where a compiler works. Each form that fits the case is tried, the fastest is used.
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 
+import peft
 import torch
 import transformers
 from absl import logging
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.cases import CLIP, DECAY, HEAD_DROPOUT, HIDDEN, LABELS, MEAN, RATE, STD, Case
+from benchmarks.cases import CLIP, DECAY, HEAD_DROPOUT, LABELS, MEAN, RATE, STD, Case
 
 Step = Callable[[], torch.Tensor]
 
 
 class Twin(nn.Module):
-    """The encoders of a case, their features joined, one hidden layer, and a logit per label."""
+    """The encoders of a case, their features joined, a hidden layer, and a logit per label."""
 
     def __init__(self, case: Case):
         super().__init__()
         width = 0
         if case.text:
-            config = transformers.DistilBertConfig(**case.text, attn_implementation="sdpa")
-            self.text = transformers.DistilBertModel(config)
-            width += config.dim
+            self.text = _text(case)
+            width += self.text.config.hidden_size
         if case.image:
             config = transformers.ConvNextConfig(**case.image, num_stages=len(case.image["depths"]))
             self.image = transformers.ConvNextModel(config)
             width += config.hidden_sizes[-1]
             self.register_buffer("mean", 255 * torch.tensor(MEAN).reshape(1, 3, 1, 1))
             self.register_buffer("std", 255 * torch.tensor(STD).reshape(1, 3, 1, 1))
-        self.hidden = nn.Linear(width, HIDDEN)
-        self.dropout = nn.Dropout(HEAD_DROPOUT)
-        self.out = nn.Linear(HIDDEN, LABELS)
+        self.hidden = nn.Identity()
+        if case.hidden:
+            layer = nn.Linear(width, case.hidden)
+            self.hidden = nn.Sequential(layer, nn.ReLU(), nn.Dropout(HEAD_DROPOUT))
+        self.out = nn.Linear(case.hidden or width, LABELS)
 
     def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Logits [B, LABELS] of a batch with what the case has of `ids`, `mask` and `pixels`."""
@@ -47,8 +50,7 @@ class Twin(nn.Module):
         if "pixels" in batch:
             pixels = (batch["pixels"].float() - self.mean) / self.std
             pooled.append(self.image(pixel_values=pixels).pooler_output)
-        hidden = self.dropout(torch.relu(self.hidden(torch.cat(pooled, dim=1))))
-        return self.out(hidden)
+        return self.out(self.hidden(torch.cat(pooled, dim=1)))
 
 
 def forms(case: Case, compiled: bool = True) -> Iterator[tuple[str, Step]]:
@@ -86,8 +88,9 @@ def train_step(case: Case, memory_format: torch.memory_format, compiled: bool) -
     torch.manual_seed(0)
     twin = Twin(case).to(device, memory_format=memory_format).train()
     batch = _batch(case, device, memory_format)
-    decayed = [p for p in twin.parameters() if p.ndim >= 2]
-    others = [p for p in twin.parameters() if p.ndim < 2]
+    trained = [p for p in twin.parameters() if p.requires_grad]
+    decayed = [p for p in trained if p.ndim >= 2]
+    others = [p for p in trained if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": DECAY}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=RATE, fused=True)
     loss_fn = nn.BCEWithLogitsLoss()
@@ -104,7 +107,7 @@ def train_step(case: Case, memory_format: torch.memory_format, compiled: bool) -
         optimizer.zero_grad(set_to_none=True)
         loss = loss_of(batch)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(twin.parameters(), CLIP)
+        torch.nn.utils.clip_grad_norm_(trained, CLIP)
         optimizer.step()
         return loss.detach()
 
@@ -117,10 +120,11 @@ def finish(loss: torch.Tensor) -> float:
 
 
 def flops(case: Case) -> int:
-    """Floating point operations of a step's products and convolutions: three forward passes.
+    """Floating point operations of a step's products and convolutions.
 
-    Each product has two gradients of its own size. (PyTorch's count of the backward pass takes
-    the kernel gradient of a depthwise convolution for that of a full one.)
+    Each product has two gradients of its own size, which makes three forward passes, but a frozen
+    layer has none of its weights. (PyTorch's count of the backward pass takes the kernel gradient
+    of a depthwise convolution for that of a full one.)
     """
     with torch.device("meta"):
         twin = Twin(case).eval()
@@ -128,12 +132,38 @@ def flops(case: Case) -> int:
     batch.pop("mask", None)  # transformers looks into it, and here it has no values
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         twin(batch)
-    return 3 * counter.get_total_flops()
+    frozen = sum(
+        layer.weight.numel()
+        for layer in twin.modules()
+        if isinstance(layer, nn.Linear) and not layer.weight.requires_grad
+    )
+    return 3 * counter.get_total_flops() - 2 * case.batch * case.tokens * frozen
 
 
 def use_all_cores() -> None:
     """As many threads as this process may use; XLA does the same."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+
+def _text(case: Case) -> nn.Module:
+    if case.text_network == "bert":
+        config = transformers.BertConfig(**case.text, attn_implementation="sdpa")
+        network = transformers.BertModel(config, add_pooling_layer=False)
+    else:
+        config = transformers.DistilBertConfig(**case.text, attn_implementation="sdpa")
+        network = transformers.DistilBertModel(config)
+    if not case.lora:
+        return network
+    config = peft.LoraConfig(
+        r=case.lora["rank"],
+        lora_alpha=case.lora["alpha"],
+        lora_dropout=case.lora["dropout"],
+        target_modules=list(case.lora["layers"]),
+    )
+    with warnings.catch_warnings():
+        # PEFT asks transformers by a name that transformers has deprecated.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        return peft.get_peft_model(network, config)
 
 
 def _device() -> str:

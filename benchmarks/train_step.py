@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import peft
 import rich.console
 import rich.table
 import torch
@@ -73,7 +74,9 @@ def measure(case: Case, steps: int, rounds: int, compiled: bool = True) -> dict[
         "torch_form": min(tried, key=tried.get),
         "torch_forms": tried,
         "device": device(),
-        "versions": {module.__name__: module.__version__ for module in (jax, torch, transformers)},
+        "versions": {
+            module.__name__: module.__version__ for module in (jax, torch, transformers, peft)
+        },
     }
 
 
