@@ -107,6 +107,8 @@ class TemporalCNN(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
+        if not dilations:
+            raise ValueError("dilations is empty; give one for each block")
         common = Common(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.blocks = nnx.List(
             Block(width if index else features, width, kernel_size, dilation, dropout, **common)

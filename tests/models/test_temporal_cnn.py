@@ -65,6 +65,11 @@ def test_a_projection_stands_only_where_widths_differ():
     assert not any(block.projection is not None for block in a_network(width=FEATURES).blocks)
 
 
+def test_a_network_without_blocks_is_refused():
+    with pytest.raises(ValueError, match="dilations is empty"):
+        a_network(dilations=())
+
+
 @pytest.mark.parametrize(("features", "count"), [(74, 1_729_536), (10, 1_598_464)])
 def test_the_full_sizes(features, count):
     model = nnx.eval_shape(lambda: TemporalCNN(features, rngs=nnx.Rngs(0)))
