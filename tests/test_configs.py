@@ -23,7 +23,7 @@ from jfusion.training.state import Network
 FILES = {path.stem: path for path in sorted((Path(__file__).parents[1] / "configs").glob("*.py"))}
 
 # The words of the samples' texts, and those of BERT and DistilBERT.
-SAMPLE_WORDS, BERT_WORDS = {"movies": 5_773, "interviews": 0}, 30_522
+SAMPLE_WORDS, BERT_WORDS = {"movies": 5_773, "interviews": 226}, 30_522
 SAMPLES = {"mm_imdb": "movies", "daic_woz": "interviews"}  # what has the same columns
 WIDTHS = {"audio": 74, "video": 10}
 
@@ -35,12 +35,29 @@ TOTALS = {
     "genre_image:mm_imdb": 28_226_423,
     "genre_text": 450_443,
     "genre_text:mm_imdb": 66_769_175,
+    "phq8_attention": 483_334,
+    "phq8_attention:daic_woz": 127_426_182,
+    "phq8_lora": 958_869,
+    "phq8_lora:daic_woz": 110_412_629,
+    "phq8_lora_norm": 962_965,
+    "phq8_lora_norm:daic_woz": 110_416_725,
+}
+# Those that are trained, where it is not all.
+TRAINABLE = {
+    "phq8_lora": 869_013,
+    "phq8_lora:daic_woz": 1_520_981,
+    "phq8_lora_norm": 873_109,
+    "phq8_lora_norm:daic_woz": 1_525_077,
 }
 # Those of its published parts, of Hugging Face's networks without their heads.
 PARTS = {
     "genre_fusion:mm_imdb": {"encoders/plot/": 66_362_880, "encoders/poster/": 27_820_128},
     "genre_image:mm_imdb": {"encoders/poster/": 27_820_128},
     "genre_text:mm_imdb": {"encoders/plot/": 66_362_880},
+    "phq8_attention:daic_woz": {"encoders/transcript/": 66_362_880},
+    # 108,891,648 of BERT without its pooler, and an A and a B for query and value of 12 layers.
+    "phq8_lora:daic_woz": {"encoders/transcript/": 108_891_648 + 12 * 2 * 2 * 768 * 8},
+    "phq8_lora_norm:daic_woz": {"encoders/transcript/": 108_891_648 + 12 * 2 * 2 * 768 * 8},
 }
 
 # Numbers that make a network tiny and leave everything else as the config has it.
@@ -200,6 +217,8 @@ def test_full_size(name, tmp_path):
         assert trees.size(part) == count
     for i, phase in enumerate(config.train.phases):
         rates = optim.peak_rates(phase, network.params, i)
+        trained = trees.split(network.params, rates)[0]
+        assert trees.size(trained) == TRAINABLE.get(name, TOTALS[name])
         assert all(rates[path] > 0 for path in rates if path.startswith("heads/"))
 
     rows = config.train.batch_size

@@ -1,66 +1,15 @@
 """The full recipe on a stand-in of MM-IMDb, with full-size networks of random weights."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 from jfusion import artifact, trees
+from tests.full_size import jfusion, write_convnext, write_distilbert
 from tests.standins import mm_imdb as standin
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-
-
-def jfusion(folder, command, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", f"jfusion.{command}", *arguments],
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "JFUSION_CACHE": str(folder / "cache")},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def write_distilbert(folder):
-    """`distilbert-base-uncased` as it is published, but for its numbers and most of its words."""
-    torch.manual_seed(0)
-    transformers.DistilBertForMaskedLM(transformers.DistilBertConfig()).save_pretrained(folder)
-    letters = "abcdefghijklmnopqrstuvwxyz0123456789."
-    special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-    words = [*special, *letters, *(f"##{x}" for x in letters), "a", "story", "of", "number"]
-    (folder / "vocab.txt").write_text("\n".join(dict.fromkeys(words)) + "\n")
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "DistilBertTokenizer", "do_lower_case": True})
-    )
-
-
-def write_convnext(folder):
-    """`facebook/convnext-tiny-224` as it is published, but for its numbers."""
-    torch.manual_seed(0)
-    config = transformers.ConvNextConfig(num_labels=1000)
-    transformers.ConvNextForImageClassification(config).save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(
-        json.dumps(
-            {
-                "crop_pct": 0.875,
-                "do_normalize": True,
-                "do_resize": True,
-                "feature_extractor_type": "ConvNextFeatureExtractor",
-                "image_mean": [0.485, 0.456, 0.406],
-                "image_std": [0.229, 0.224, 0.225],
-                "resample": 3,
-                "size": 224,
-            }
-        )
-    )
 
 
 @pytest.fixture
