@@ -178,6 +178,12 @@ def _encoder_spec(
         del numbers_of["weights"]
         spec["lora"] = numbers_of
     if isinstance(part, Frames):
+        # As many learnt positions as there are steps; others would never be trained.
+        if "max_steps" in numbers and sizes.setdefault("max_steps", part.steps) < part.steps:
+            raise ConfigError(
+                f"{key}.steps: {part.steps}, but the network has {sizes['max_steps']} positions "
+                f"({key}.encoder.sizes.max_steps)"
+            )
         return spec
     if isinstance(part, Text):
         positions = numbers["max_position_embeddings"]

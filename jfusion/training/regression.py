@@ -6,7 +6,7 @@ with a constant, and None only where both are the same constant. No score is eve
 Every score follows from sums over rows, so that a bootstrap draw, which takes some rows several
 times and some not at all, needs no more than the weighted sums.
 
-Shape legend: `N` rows, `M` rows of the training split, `G` groups, `K` sums, `D` draws.
+Shape legend: `N` rows, `G` groups, `K` sums, `D` draws.
 """
 
 from collections.abc import Sequence
@@ -40,26 +40,6 @@ def scores(predicted: np.ndarray, targets: np.ndarray, cut: float | None) -> dic
     sums = _terms(predicted, targets, centres, cut).sum(axis=0)
     found = _from_sums(sums[None], centres, cut)
     return {name: _score(values[0]) for name, values in found.items()}
-
-
-def constants(
-    train_targets: np.ndarray, targets: np.ndarray, cut: float | None
-) -> dict[str, dict[str, Score]]:
-    """The scores of whoever predicts the same number for every row.
-
-    Args:
-        train_targets: What the number is taken from, [M].
-        targets: What is to be predicted, [N].
-        cut: As for `scores`.
-
-    Returns:
-        `mean` and `median` of the training targets, with the scores of each.
-    """
-    train_targets = np.asarray(train_targets, np.float64)
-    return {
-        "mean": scores(np.full(len(targets), np.mean(train_targets)), targets, cut),
-        "median": scores(np.full(len(targets), np.median(train_targets)), targets, cut),
-    }
 
 
 def bootstrap(

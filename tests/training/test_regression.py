@@ -99,17 +99,6 @@ def test_wrong_rows_are_refused():
         regression.bootstrap(np.arange(3), np.arange(3), None, groups=["a", "b"])
 
 
-def test_constants_are_those_of_the_training_split():
-    train, targets = np.array([0.0, 0.0, 1.0, 15.0]), np.array([4.0, 12.0, 2.0])
-    found = regression.constants(train, targets, 10.0)
-    assert found == {
-        "mean": regression.scores(np.full(3, 4.0), targets, 10.0),
-        "median": regression.scores(np.full(3, 0.5), targets, 10.0),
-    }
-    assert found["mean"]["rmse"] == pytest.approx(np.sqrt((0 + 64 + 4) / 3))
-    assert found["median"]["mae"] == pytest.approx((3.5 + 11.5 + 1.5) / 3)
-
-
 def _resampled(predicted, targets, groups, draws, seed):
     """The scores of rows put together draw by draw: the definition."""
     rng = np.random.default_rng(seed)
