@@ -111,6 +111,7 @@ class Image:
         size: Side of the square picture the network sees, in pixels.
         crop: Share of the shorter side that the centre crop keeps (0.875: resize to 256, crop 224);
             0 resizes straight to the square without keeping the aspect.
+        trim: Cut off white borders first.
         flip: Probability of a horizontal flip in training.
         mean: Channel means of pictures scaled to [0, 1]; empty takes those of the encoder's
             weights, or ImageNet's.
@@ -122,6 +123,7 @@ class Image:
     kind: Literal["image"] = "image"
     size: int = 224
     crop: float = 0.875
+    trim: bool = False
     flip: float = 0.5
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()

@@ -215,7 +215,7 @@ def _reader(
         return SequenceInput.fit(train, part.column, **options)
     if isinstance(part, Image):
         resample = networks.describe(folder).resample if folder else ""
-        size = {"size": part.size, "crop": part.crop}
+        size = {"size": part.size, "crop": part.crop, "trim": part.trim}
         return ImageInput(part.column, **size, resample=resample or "bicubic")
     if part.tokenizer:
         folder = hub.find(part.tokenizer, weights=False, key=f"inputs.{name}.tokenizer")

@@ -6,9 +6,9 @@ Whatever a file holds, the answer is a picture or a reason, so that one bad file
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -19,6 +19,10 @@ from jfusion.data.problems import BadCell
 
 MAX_PIXELS = 100_000_000
 """More than this in a file's header is taken for a decompression bomb."""
+WHITE = 245
+"""From this value on in all three channels, a pixel of a border counts as white."""
+
+_T = TypeVar("_T")
 
 # Formats that Pillow decodes by itself: others start programs (EPS) or are seldom meant.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
@@ -41,7 +45,7 @@ class ImageInput:
     The shorter side is resized to `size / crop` and the middle is cut out, as timm and torchvision
     do it; with `crop` 0 the whole picture is resized to the square without keeping its aspect.
     Large JPEG files are decoded at a half, a quarter or an eighth where that is still no smaller
-    than the result.
+    than the result, unless their white borders are to be cut off first (`trim`).
 
     Attributes:
         column: The column of the table.
@@ -52,13 +56,20 @@ class ImageInput:
     notes = ()
 
     def __init__(
-        self, column: str, *, size: int = 224, crop: float = 0.875, resample: str = "bicubic"
+        self,
+        column: str,
+        *,
+        size: int = 224,
+        crop: float = 0.875,
+        resample: str = "bicubic",
+        trim: bool = False,
     ):
         self.column = column
         self.arrays = {"pixels": ((size, size, 3), np.uint8)}
         self._size = size
         self._crop = crop
         self._resample = Image.Resampling[resample.upper()]
+        self._trim = trim
 
     def spec(self) -> dict[str, Any]:
         """All that fixes the result, JSON-ready."""
@@ -68,6 +79,7 @@ class ImageInput:
             "size": self._size,
             "crop": self._crop,
             "resample": self._resample.name.lower(),
+            "trim": self._trim,
         }
 
     def save(self, folder: Path, name: str) -> None:
@@ -76,7 +88,7 @@ class ImageInput:
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any], folder: Path, name: str) -> "ImageInput":
         """Makes the input that `spec` describes."""
-        options = {key: spec[key] for key in ("size", "crop", "resample")}
+        options = {key: spec[key] for key in ("size", "crop", "resample", "trim")}
         return cls(spec["column"], **options)
 
     def encode(self, cells: Sequence[Any], root: Path | None = None) -> Cells:
@@ -94,37 +106,20 @@ class ImageInput:
         bad = {}
         for i, cell in enumerate(cells):
             try:
-                with _open(cell, root) as file:
-                    pixels[i] = self._decode(file)
+                pixels[i] = np.asarray(decode(cell, root, self._fit))
             except BadCell as problem:
                 bad[i] = str(problem)
         return Cells({"pixels": pixels}, bad)
 
-    def _decode(self, file: IO[bytes]) -> np.ndarray:
-        """One picture: [S, S, 3]."""
-        try:
-            with Image.open(file, formats=_FORMATS) as image:
-                _check_size(image.size)
-                return np.asarray(self._fit(image))
-        except BadCell:
-            raise
-        except Image.DecompressionBombError as error:
-            raise BadCell(f"a decompression bomb? {error}") from None
-        except Image.UnidentifiedImageError:
-            raise BadCell(f"not a picture ({', '.join(_FORMATS)})") from None
-        except Exception as error:
-            # Decoders answer a damaged file with almost any exception: OSError, SyntaxError,
-            # struct.error, zlib.error, IndexError. All mean the same, and the reason is kept.
-            raise BadCell(f"cannot be decoded, truncated or damaged? {error}") from None
-
     def _fit(self, image: Image.Image) -> Image.Image:
         """Resizes and crops an opened picture that is not loaded yet."""
-        orientation, size = _orientation(image), image.size
-        image.draft(None, self._plan(*size)[:2])
-        image = _rgb(image)
-        if orientation in _UPRIGHT:
-            image = image.transpose(_UPRIGHT[orientation])
-            size = size[::-1] if orientation >= _SIDEWAYS else size
+        if self._trim:
+            image = trimmed(upright(image))
+            size = image.size
+        else:
+            size = image.size[::-1] if _orientation(image) >= _SIDEWAYS else image.size
+            image.draft(None, self._plan(*image.size)[:2])
+            image = upright(image)
         to_width, to_height, left, top = self._plan(*size)
         # Resizing only the region that the crop keeps amounts to cropping afterwards, but a picture
         # of 1 x 60000 stays cheap.
@@ -142,6 +137,51 @@ class ImageInput:
         to_height = short if height <= width else int(short * height / width)
         left, top = round((to_width - self._size) / 2), round((to_height - self._size) / 2)
         return to_width, to_height, left, top
+
+
+def decode(cell: Any, root: Path | None, use: Callable[[Image.Image], _T]) -> _T:
+    """What `use` makes of the picture that a cell holds or names.
+
+    Args:
+        cell: As in `ImageInput.encode`.
+        root: The folder that paths may not leave.
+        use: Called with the picture, opened but not loaded yet, as its file has it: `upright` is
+            the first thing to ask for.
+
+    Raises:
+        BadCell: There is no picture, or it cannot be decoded.
+    """
+    with _open(cell, root) as file:
+        try:
+            with Image.open(file, formats=_FORMATS) as image:
+                _check_size(image.size)
+                return use(image)
+        except BadCell:
+            raise
+        except Image.DecompressionBombError as error:
+            raise BadCell(f"a decompression bomb? {error}") from None
+        except Image.UnidentifiedImageError:
+            raise BadCell(f"not a picture ({', '.join(_FORMATS)})") from None
+        except Exception as error:
+            # Decoders answer a damaged file with almost any exception: OSError, SyntaxError,
+            # struct.error, zlib.error, IndexError. All mean the same, and the reason is kept.
+            raise BadCell(f"cannot be decoded, truncated or damaged? {error}") from None
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """An opened picture of any mode as RGB, turned as its EXIF data say."""
+    orientation = _orientation(image)  # converting may drop it
+    image = _rgb(image)
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def trimmed(image: Image.Image) -> Image.Image:
+    """An RGB picture without its white borders; a picture that is all white stays as it is."""
+    inside = np.asarray(image).min(axis=2) < WHITE
+    rows, columns = (np.flatnonzero(inside.any(axis=axis)).tolist() for axis in (1, 0))
+    if not rows:
+        return image
+    return image.crop((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
 
 
 def _open(cell: Any, root: Path | None) -> IO[bytes]:
@@ -176,9 +216,10 @@ def _check_size(size: tuple[int, int]) -> None:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        return image.getexif().get(_ORIENTATION, 1)
+        orientation = image.getexif().get(_ORIENTATION)
     except Exception:  # damaged metadata of any kind does not make a picture bad
-        return 1
+        orientation = None
+    return orientation if orientation in _UPRIGHT else 1
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -140,6 +140,53 @@ def test_damaged_exif_is_no_reason_to_refuse_a_picture():
     assert decode(content).any()
 
 
+def framed(image, left, top, right, bottom, colour="white"):
+    canvas = Image.new("RGB", (image.width + left + right, image.height + top + bottom), colour)
+    canvas.paste(image, (left, top))
+    return canvas
+
+
+@pytest.mark.parametrize("borders", [(0, 0, 0, 0), (40, 10, 3, 0), (0, 200, 0, 1)])
+@pytest.mark.parametrize("crop", [0, 0.875])
+def test_white_borders_are_cut_off_if_asked_for(borders, crop):
+    inner = encoded(picture())
+    outer = encoded(framed(picture(), *borders))
+    np.testing.assert_array_equal(decode(outer, trim=True, crop=crop), decode(inner, crop=crop))
+    if any(borders):
+        assert np.abs(decode(outer, crop=crop) - decode(inner, crop=crop)).mean() > 5
+
+
+def test_borders_are_white_even_where_a_jpeg_has_blurred_them_and_only_there():
+    jpeg = encoded(framed(picture(), 48, 48, 48, 48), "JPEG", quality=75)
+    size = image_module.decode(
+        jpeg, None, lambda im: image_module.trimmed(image_module.upright(im)).size
+    )
+    assert size == pytest.approx((96, 64), abs=2)
+    grey = encoded(framed(picture(), 40, 40, 40, 40, (240, 240, 240)))
+    yellow = encoded(framed(picture(), 40, 40, 40, 40, (255, 255, 200)))
+    for kept in (grey, yellow):
+        np.testing.assert_array_equal(decode(kept, trim=True), decode(kept))
+    hole = picture()
+    hole.paste((255, 255, 255), (30, 20, 60, 50))  # white, but no border
+    np.testing.assert_array_equal(decode(encoded(hole), trim=True), decode(encoded(hole)))
+
+
+def test_what_is_left_of_a_trimmed_picture_may_be_all_or_a_dot():
+    white = encoded(Image.new("RGB", (50, 30), "white"))
+    assert (decode(white, trim=True) == 255).all()
+    dot = framed(Image.new("RGB", (1, 1), (10, 20, 30)), 20, 30, 5, 7)
+    assert (decode(encoded(dot), trim=True) == [10, 20, 30]).all()
+
+
+def test_a_picture_is_turned_before_it_is_trimmed():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = framed(picture(), 0, 40, 0, 0).transpose(Image.Transpose.ROTATE_90)
+    np.testing.assert_array_equal(
+        decode(encoded(turned, exif=exif), trim=True), decode(encoded(picture()))
+    )
+
+
 def test_large_jpegs_are_decoded_small_and_look_the_same(monkeypatch):
     whole = picture(800, 600)
     content = encoded(whole, "JPEG", quality=95)
@@ -154,6 +201,8 @@ def test_large_jpegs_are_decoded_small_and_look_the_same(monkeypatch):
     assert sizes[-1] == (800, 600)
     decode(encoded(whole.convert("CMYK"), "JPEG"))
     assert sizes[-1] == (100, 75)
+    decode(content, trim=True)  # which part is wanted is not known before
+    assert sizes[-1] == (800, 600)
 
 
 @pytest.mark.parametrize("shape", [(1, 60_000), (60_000, 1), (1, 1)])
@@ -249,7 +298,7 @@ def test_absent_and_impossible_paths_are_told(tmp_path):
 
 
 def test_spec_and_saved_form_make_the_same_input(tmp_path):
-    made = ImageInput("poster", size=40, crop=0.9, resample="bilinear")
+    made = ImageInput("poster", size=40, crop=0.9, resample="bilinear", trim=True)
     made.save(tmp_path, "poster")
     again = ImageInput.from_spec(made.spec(), tmp_path, "poster")
     assert again.spec() == made.spec() != ImageInput("poster", size=40).spec()
