@@ -8,7 +8,9 @@ from jfusion import trees
 from jfusion.models import lora
 from jfusion.models.bert import Bert, DistilBert
 from jfusion.models.convnext import ConvNeXt
+from jfusion.models.frame_transformer import FrameTransformer
 from jfusion.models.layers import Linear
+from jfusion.models.temporal_cnn import TemporalCNN
 from jfusion.training.state import Network
 from tests import tiny
 from tests.modules import drawn, run
@@ -36,8 +38,10 @@ SIZES = {
         attention_dropout=0.0,
     ),
     ConvNeXt: dict(hidden_sizes=(8,), depths=(1,), layer_scale_init_value=1.0),
+    TemporalCNN: dict(features=6, width=8, dilations=(1,), dropout=0.0),
+    FrameTransformer: dict(features=6, width=8, layers=1, heads=2, hidden=16, dropout=0.0),
 }
-LAYERS = {Bert: 6, DistilBert: 6, ConvNeXt: 2}  # linear ones
+LAYERS = {Bert: 6, DistilBert: 6, ConvNeXt: 2, TemporalCNN: 1, FrameTransformer: 6}  # linear ones
 every_network = pytest.mark.parametrize("network", SIZES)
 
 
@@ -60,6 +64,9 @@ def inputs(network):
     rng = np.random.default_rng(0)
     if network is ConvNeXt:
         return {"pixels": rng.normal(size=(3, 16, 16, 3)).astype(np.float32)}
+    if network in (TemporalCNN, FrameTransformer):
+        frames = rng.normal(size=(3, 10, 6)).astype(np.float32)
+        return {"frames": frames, "valid": np.ones((3, 10, 6), bool)}
     ids = rng.integers(0, 50, (3, 10)).astype(np.int32)
     return {"ids": ids, "length": np.array([10, 4, 1], np.int32)}
 
