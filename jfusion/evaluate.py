@@ -35,7 +35,7 @@ def main() -> None:
     from jfusion.data import dataset, table
     from jfusion.data.cache import cache_root
     from jfusion.data.split import prepare_split
-    from jfusion.training import metrics, readout, tables, verdict
+    from jfusion.training import readout, tables, verdict
     from jfusion.training.progress import Display
 
     command.cache_compiled_programs(cache_root(CACHE_DIR.value) / "xla")
@@ -72,10 +72,10 @@ def main() -> None:
         verdict.groups_of(split, data) if not INPUT.value else None,
     )
     for name, section in model.sections.items():
-        if section.kind == "multilabel":
+        if model.labels[name]:
             probabilities = readout.predicted(section, outputs.heads[name])
             truth = split.targets[name][outputs.rows]
-            rows = metrics.per_label(probabilities, truth, model.labels[name], section.threshold)
+            rows = readout.of_labels(section, probabilities, truth, model.labels[name])
             display.show(tables.of_rows(rows, name))
     display.show(tables.of_metrics({INPUT.value or SPLIT.value: judged.scores}))
     for title, rows in tables.of_verdict(judged).items():

@@ -25,7 +25,7 @@ LAYERS = (
         *("training.metrics", "training.writer", "training.pictures", "training.progress"),
         *("training.meter", "training.regression", "training.conformal"),
     },
-    {"training.readout", "training.steps", "training.assemble"},
+    {"training.readout", "training.steps", "training.assemble", "training.confusion"},
     {"artifact", "training.evaluation"},
     {"training.verdict", "predictions"},
     {"training.run", "training.tables"},

@@ -56,6 +56,10 @@ class Classes:
             training split. Any other name in the column is an error.
         cut: Makes two classes of a column of numbers, below this number and from it on; `labels`
             names them (empty: `no` and `yes`). Empty: the column holds names.
+        class_weight: Weigh the rows of each class by rows / (classes x rows of the class) in the
+            training split, which evens out what the classes weigh in the loss.
+        smoothing: Share of the target's probability that is spread over all classes
+            (arXiv 1512.00567, section 7).
         weight: Weight of this target in the sum of losses.
     """
 
@@ -63,10 +67,13 @@ class Classes:
     kind: Literal["classes"] = "classes"
     labels: tuple[str, ...] = ()
     cut: tuple[float, ...] = ()
+    class_weight: bool = False
+    smoothing: float = 0.0
     weight: float = 1.0
 
     def __post_init__(self):
         require(self.weight >= 0, "weight", "0 or more", self.weight)
+        require(0 <= self.smoothing < 1, "smoothing", "in [0, 1)", self.smoothing)
         require(len(set(self.labels)) == len(self.labels), "labels", "all different", self.labels)
         require(len(self.cut) <= 1, "cut", "one number or none", self.cut)
         two = not self.cut or len(self.labels) in (0, 2)

@@ -1,7 +1,7 @@
 """From a config, the data and the pretrained checkpoints to a model's description and weights."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -71,16 +71,19 @@ def encoder_specs(config: Config, folders: Mapping[str, Path]) -> dict[str, dict
     }
 
 
-def statistics(targets: Mapping[str, Target], train: Split) -> dict[str, dict[str, Any]]:
+def statistics(
+    targets: Mapping[str, Target], labels: Mapping[str, Sequence[str]], train: Split
+) -> dict[str, dict[str, Any]]:
     """What losses, heads and reports need to know of the training split, JSON-ready.
 
     Args:
         targets: The targets' sections.
+        labels: Names of labels or classes by target.
         train: The training split.
 
     Returns:
-        By target: `pos_weight` of labels that are to be weighed; `mean`, `median` and `spread`
-        (standard deviation, 1 for a constant) of a regression.
+        By target: `pos_weight` of labels and `class_weight` of classes that are to be weighed;
+        `mean`, `median` and `spread` (standard deviation, 1 for a constant) of a regression.
     """
     found = {}
     for name, target in targets.items():
@@ -88,6 +91,9 @@ def statistics(targets: Mapping[str, Target], train: Split) -> dict[str, dict[st
         found[name] = {}
         if isinstance(target, MultiLabel) and target.pos_weight:
             found[name] = {"pos_weight": losses.positive_weights(values).tolist()}
+        if isinstance(target, Classes) and target.class_weight:
+            weights = losses.class_weights(values, len(labels[name]))
+            found[name] = {"class_weight": weights.tolist()}
         if isinstance(target, Regression):
             found[name] = {
                 "mean": float(values.mean(dtype=np.float64)),

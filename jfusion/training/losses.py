@@ -42,8 +42,9 @@ def build(target: Target, statistics: Mapping[str, Any] | None = None) -> Loss:
 
     Args:
         target: Names the loss and its constants.
-        statistics: What is known of the training split; `pos_weight` [C] is the factor on the
-            positive term of each label (see `positive_weights`).
+        statistics: What is known of the training split: `pos_weight` [C] is the factor on the
+            positive term of each label (see `positive_weights`), `class_weight` [C] that on the
+            rows of each class (see `class_weights`).
 
     Returns:
         The loss on the outputs of the target's head.
@@ -52,7 +53,7 @@ def build(target: Target, statistics: Mapping[str, Any] | None = None) -> Loss:
         case MultiLabel():
             return _multilabel(target, (statistics or {}).get("pos_weight"))
         case Classes():
-            return Loss(_class_rows, weight=target.weight)
+            return _classes(target, (statistics or {}).get("class_weight"))
         case Regression():
             return Loss(_square_rows, _root if target.loss == "rmse" else _same, target.weight)
         case Embedding():
@@ -84,11 +85,24 @@ def _multilabel(target: MultiLabel, pos_weight: Sequence[float] | None) -> Loss:
     return Loss(rows, weight=target.weight)
 
 
-def _class_rows(logits: jax.Array, targets: jax.Array, batch: Batch) -> jax.Array:
-    """Cross-entropy: logits [B, C], class numbers int32 [B]."""
-    del batch
-    each = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
-    return -jnp.take_along_axis(each, targets[:, None], axis=-1)[:, 0]
+def _classes(target: Classes, class_weight: Sequence[float] | None) -> Loss:
+    """Cross-entropy: logits [B, C], class numbers int32 [B].
+
+    A row's weight multiplies its loss, and the mean is over the rows (as in Keras; PyTorch divides
+    by the sum of the weights, so that a batch of rare classes counts no more than another).
+    """
+
+    def rows(logits: jax.Array, targets: jax.Array, batch: Batch) -> jax.Array:
+        del batch
+        each = -jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+        cost = jnp.take_along_axis(each, targets[:, None], axis=-1)[:, 0]
+        if target.smoothing:
+            cost = (1 - target.smoothing) * cost + target.smoothing * each.mean(axis=-1)
+        if class_weight is not None:
+            cost = cost * jnp.asarray(class_weight, jnp.float32)[targets]
+        return cost
+
+    return Loss(rows, weight=target.weight)
 
 
 def _square_rows(values: jax.Array, targets: jax.Array, batch: Batch) -> jax.Array:
@@ -167,3 +181,17 @@ def positive_weights(targets: np.ndarray) -> np.ndarray:
     negatives = len(targets) - positives
     both = (positives > 0) & (negatives > 0)
     return np.where(both, negatives / np.maximum(positives, 1), 1).astype(np.float32)
+
+
+def class_weights(targets: np.ndarray, count: int) -> np.ndarray:
+    """Rows / (classes x rows of the class), which evens out what the classes weigh in the loss.
+
+    Args:
+        targets: The classes of the training split, [rows], integers.
+        count: Number of classes, C.
+
+    Returns:
+        [C], float32; 1 for a class without rows.
+    """
+    rows = np.bincount(targets, minlength=count)
+    return np.where(rows, len(targets) / (count * np.maximum(rows, 1)), 1).astype(np.float32)

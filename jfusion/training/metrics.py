@@ -20,6 +20,7 @@ from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
     f1_score,
+    precision_recall_fscore_support,
     roc_auc_score,
     top_k_accuracy_score,
 )
@@ -135,6 +136,29 @@ def per_label(
     }
     return [
         {"label": label} | {name: column[i] for name, column in columns.items()}
+        for i, label in enumerate(labels)
+    ]
+
+
+def per_class(
+    scores: np.ndarray, targets: np.ndarray, labels: Sequence[str]
+) -> list[dict[str, str | int | Score]]:
+    """The scores of each class.
+
+    Args:
+        scores: Logits or probabilities [N, C]; the class of the highest is predicted.
+        targets: The classes, integers from 0 to C - 1, [N].
+        labels: The C names.
+
+    Returns:
+        One row per class, in order: `label`, `precision`, `recall`, `f1` and `support` (the number
+        of rows of the class); 0 where there is nothing to divide by.
+    """
+    predicted, every = np.asarray(scores).argmax(axis=1), range(len(labels))
+    found = precision_recall_fscore_support(targets, predicted, labels=every, zero_division=0)
+    names = ("precision", "recall", "f1", "support")
+    return [
+        {"label": label} | {name: x[i].item() for name, x in zip(names, found, strict=True)}
         for i, label in enumerate(labels)
     ]
 

@@ -69,7 +69,7 @@ def draw(
     font = ImageFont.load_default(_FONT_SIZE)
     top = _PICTURE + _GAP // 2 if any(row.picture is not None for row in rows) else 0
     with_text = any(row.text is not None for row in rows)
-    names = [_fold(label) for label in labels]
+    names = [fold(label) for label in labels]
     captions = [_caption(row, names, threshold, font, with_text) for row in rows]
     columns = min(columns, len(rows))
     starts = range(0, len(rows), columns)
@@ -110,13 +110,13 @@ def _caption(
         _wrap([("predicted:", _QUIET), *_listed(answer)], font, _LABEL_LINES),
     ]
     if with_text:
-        text = "no text" if row.text is None else _fold(row.text[:1000])  # a text can be a book
+        text = "no text" if row.text is None else fold(row.text[:1000])  # a text can be a book
         colour = _MISSED if row.text is None else _BLACK
         blocks.insert(0, _wrap([(word, colour) for word in text.split()], font, _TEXT_LINES))
     return blocks
 
 
-def _fold(text: str) -> str:
+def fold(text: str) -> str:
     """Writes a text in the letters that the font has."""
     letters = unicodedata.normalize("NFKD", text.translate(_FOLDED))
     return "".join(

@@ -59,6 +59,25 @@ def scores(target: Target, predictions: np.ndarray, truth: np.ndarray) -> Scores
             return {}
 
 
+def of_labels(
+    target: MultiLabel | Classes,
+    predictions: np.ndarray,
+    truth: np.ndarray,
+    labels: Sequence[str],
+) -> list[dict[str, Any]]:
+    """The scores of each label or class, a row each.
+
+    Args:
+        target: The target's section.
+        predictions: See `predicted`.
+        truth: The targets of the same rows, as they stand in a batch.
+        labels: The C names.
+    """
+    if isinstance(target, MultiLabel):
+        return metrics.per_label(predictions, truth, labels, target.threshold)
+    return metrics.per_class(predictions, truth, labels)
+
+
 def cut(target: Regression) -> float | None:
     """The number from which on a row counts as positive."""
     return target.cut[0] if target.cut else None

@@ -7,13 +7,15 @@ from typing import Any
 
 import jax
 import numpy as np
+from PIL import Image
 
 from jfusion import artifact, predictions, trees
-from jfusion.config import Config, Image, MultiLabel, Text, to_dict
+from jfusion import config as schema
+from jfusion.config import Classes, Config, MultiLabel, to_dict
 from jfusion.data import notes, pipeline
 from jfusion.data.dataset import Split
 from jfusion.run_folder import write_json
-from jfusion.training import evaluation, metrics, pictures, readout, tables
+from jfusion.training import confusion, evaluation, pictures, readout, tables
 from jfusion.training.progress import Display, Steps
 from jfusion.training.run import Run
 from jfusion.training.state import State
@@ -115,7 +117,7 @@ class Reporter:
         shares = {f"fusion_weight/{name}": float(x.mean()) for name, x in outputs.shares.items()}
         by_label = {}
         for head, section in self._config.targets.items():
-            if isinstance(section, MultiLabel):
+            if isinstance(section, MultiLabel | Classes):
                 by_label |= self._of_labels(run, step, split, head, section, outputs)
         # Label by label only once: as curves they would bury the others.
         extra = shares | (by_label if split == "test" else {})
@@ -157,17 +159,23 @@ class Reporter:
         step: int,
         split: str,
         head: str,
-        section: MultiLabel,
+        section: MultiLabel | Classes,
         outputs: evaluation.Outputs,
     ) -> dict[str, float | None]:
-        """Records the scores of each label; returns them by `head/label/metric`."""
+        """Records the scores of each label or class; returns them by `head/label/metric`."""
         probabilities = readout.predicted(section, outputs.heads[head])
         truth = run.dataset.splits[split].targets[head][outputs.rows]
         labels = run.dataset.labels[head]
-        rows = metrics.per_label(probabilities, truth, labels, section.threshold)
+        rows = readout.of_labels(section, probabilities, truth, labels)
         self._labels[head] = rows
         self._writer.table(step, f"{split}/{head}", rows)
-        self._writer.pr_curves(step, split, probabilities, truth, labels)
+        if isinstance(section, MultiLabel):
+            self._writer.pr_curves(step, split, probabilities, truth, labels)
+        else:
+            page = confusion.draw(confusion.matrix(probabilities, truth), labels)
+            self._writer.picture(step, f"{split}/{head}/confusion", page)
+            if split == "test" and self._active:
+                Image.fromarray(page).save(self._workdir / f"confusion_{head}.png")
         return {
             f"{head}/{row['label']}/{name}": value
             for row in rows
@@ -257,12 +265,12 @@ class Reporter:
 
     def _picture(self, split: Split, row: int) -> np.ndarray | None:
         for name, part in self._config.inputs.items():
-            if isinstance(part, Image) and split.present[name][row]:
+            if isinstance(part, schema.Image) and split.present[name][row]:
                 return split.inputs[name]["pixels"][row]
         return None
 
     def _text(self, split: Split, row: int) -> str | None:
         for name, part in self._config.inputs.items():
-            if isinstance(part, Text) and split.present[name][row]:
+            if isinstance(part, schema.Text) and split.present[name][row]:
                 return split.source[row][part.column]
         return None

@@ -194,7 +194,7 @@ def prepare(config: Config) -> Run:
     folders = assemble.find_pretrained(config)
     assemble.encoder_specs(config, folders)  # checked before the data, which can take minutes
     dataset = data.load(config, folders)
-    statistics = assemble.statistics(config.targets, dataset.splits["train"])
+    statistics = assemble.statistics(config.targets, dataset.labels, dataset.splits["train"])
     spec = assemble.model_spec(config, dataset, folders, statistics)
     try:
         network = Network(spec, assemble.DTYPES[train.precision])

@@ -154,6 +154,26 @@ def test_classes_equal_torch():
     np.testing.assert_allclose(gradient, logits.grad, rtol=1e-4, atol=1e-7)
 
 
+def test_smoothed_classes_equal_torch():
+    torch = pytest.importorskip("torch")
+    x, _ = draw()
+    y = np.array([0, 3, 1, 1, 2, 0], np.int32)
+    want = torch.nn.functional.cross_entropy(
+        torch.tensor(x), torch.tensor(y).long(), reduction="none", label_smoothing=0.1
+    )
+    loss = losses.build(Classes(column="kind", smoothing=0.1))
+    np.testing.assert_allclose(loss.rows(x, jnp.asarray(y), {}), want, rtol=1e-5)
+
+
+def test_rows_of_rare_classes_weigh_more():
+    weights = losses.class_weights(np.array([0, 0, 0, 2]), 3)
+    np.testing.assert_allclose(weights, [4 / 9, 1, 4 / 3])
+    x, y = draw()[0][:, :3], jnp.array([0, 0, 2, 1, 2, 0])
+    plain = losses.build(Classes(column="kind")).rows(x, y, {})
+    weighed = losses.build(Classes(column="kind"), {"class_weight": weights}).rows(x, y, {})
+    np.testing.assert_allclose(weighed, plain * weights[np.asarray(y)], rtol=1e-6)
+
+
 @pytest.mark.parametrize(("name", "expected"), [("mse", 6.5), ("rmse", 6.5**0.5)])
 def test_regression_finishes_over_the_batch(name, expected):
     loss = losses.build(Regression(column="phq8", loss=name))

@@ -183,3 +183,17 @@ def test_wrong_classes_are_refused():
         metrics.classes(np.zeros((3, 2)), np.array([-1, 0, 1]))
     with pytest.raises(ValueError, match="nothing to score"):
         metrics.classes(np.zeros((0, 2)), np.zeros(0, np.int32))
+
+
+def test_scores_of_each_class():
+    scores = np.eye(3)[[0, 1, 1, 0, 0]]
+    rows = metrics.per_class(scores, np.array([0, 1, 0, 0, 1]), ["a", "b", "c"])
+    assert rows[0] == {
+        "label": "a",
+        "precision": pytest.approx(2 / 3),
+        "recall": pytest.approx(2 / 3),
+        "f1": pytest.approx(2 / 3),
+        "support": 3,
+    }
+    assert rows[2] == {"label": "c", "precision": 0, "recall": 0, "f1": 0, "support": 0}
+    assert type(rows[0]["support"]) is int
