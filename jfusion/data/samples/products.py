@@ -1,0 +1,259 @@
+"""The embedded sample: invented product listings whose best possible score is known.
+
+A listing belongs to one of twelve classes with numeric codes, which are told in four ways:
+
+- `text`: three classes, one for each of three topics of the title; the picture shows packing.
+- `picture`: three, one for each of three objects in the picture; the title tells no topic.
+- `both`: four, one for each pair of two more topics and two more objects. The title alone leaves
+  two of them open, and so does the picture.
+- `price`: two. Title and picture tell nothing; what the thing is worth does, dear or cheap, and
+  that follows from price and condition together: a worse condition takes one step off the price.
+
+Prices and conditions of the other classes, and the numbers of reviews of all, tell nothing.
+`NOISE` of the labels are wrong. `MISSING` of the listings lack the title, or the picture, or price,
+reviews and condition together, and more of them lack one of these three. See `best_possible` for
+what a model can reach.
+"""
+
+import functools
+import hashlib
+import itertools
+import random
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.metrics import accuracy_score, f1_score
+
+from jfusion.data.problems import DataError
+from jfusion.data.samples import objects, titles
+from jfusion.data.source import Row
+
+
+class _Class(NamedTuple):
+    """A class: how frequent it is, and what tells it (None: nothing of this kind)."""
+
+    share: float
+    topic: int | None = None
+    shown: int | None = None
+    dear: bool | None = None
+
+
+_CLASSES = {
+    "110": _Class(0.14, topic=0),
+    "230": _Class(0.05, topic=3, shown=4),
+    "1150": _Class(0.08, shown=1),
+    "1270": _Class(0.09, dear=True),
+    "1390": _Class(0.09, topic=3, shown=3),
+    "2010": _Class(0.05, topic=2),
+    "2120": _Class(0.13, shown=0),
+    "2240": _Class(0.07, topic=4, shown=4),
+    "2360": _Class(0.08, topic=1),
+    "2480": _Class(0.11, dear=False),
+    "2590": _Class(0.05, shown=2),
+    "2910": _Class(0.06, topic=4, shown=3),
+}
+LABELS = tuple(_CLASSES)
+COLUMNS = ("designation", "image", "price", "reviews", "condition")
+CONDITIONS = ("new", "refurbished", "used")
+NOISE = 0.03
+MISSING = 0.03
+ROWS = {"train": 2000, "val": 400, "test": 600}
+
+_VERSION = 1  # to be raised with every change of what the same seed gives: the cache goes by it
+_MODALITIES = (("designation",), ("image",), ("price", "reviews", "condition"))
+# What may be missing by itself.
+_GAPS = {"price": 0.02, "reviews": 0.15, "condition": 0.02}
+_CHEAPEST, _STEP = 8.0, 2.2  # a price, and by what the next step of prices is higher
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a listing shows.
+
+    Attributes:
+        label: Index into `LABELS`, of the class before noise.
+        dear: Whether the thing is worth much; price and condition show it together.
+        condition: Index into `CONDITIONS`.
+    """
+
+    label: int
+    dear: bool
+    condition: int
+
+    @property
+    def step(self) -> int:
+        """The step of the price, 0 to 3: the worth less what the condition takes off."""
+        return self.dear - self.condition + 2
+
+    def seen(self, columns: Collection[str]) -> tuple:
+        """What the given columns show."""
+        told = _CLASSES[LABELS[self.label]]
+        return (
+            (told.topic,) if "designation" in columns else (),
+            (told.shown,) if "image" in columns else (),
+            (self.step,) if "price" in columns else (),
+            (self.condition,) if "condition" in columns else (),
+        )
+
+
+class Products:
+    """One split of the sample, a `Source`; a row is made when it is asked for.
+
+    Attributes:
+        name: For messages, `products/train`.
+        fingerprint: Changes with the generator, the seed, the split and its size.
+        root: None: pictures are bytes.
+    """
+
+    root = None
+
+    def __init__(self, split: str, rows: int, seed: int = 0):
+        self.name = f"products/{split}"
+        self.fingerprint = hashlib.sha256(
+            f"products {_VERSION} {seed} {split} {rows}".encode()
+        ).hexdigest()
+        self._split, self._rows, self._seed = split, rows, seed
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __getitem__(self, index: int) -> Row:
+        name, columns, traits = self._id(index), self.columns(index), self.traits(index)
+        told = _CLASSES[LABELS[traits.label]]
+        topic = None if told.topic is None else titles.TOPICS[told.topic]
+        shown = None if told.shown is None else objects.OBJECTS[told.shown]
+        cells = {
+            "designation": titles.write(self._rng(index, "designation"), topic),
+            "image": _draw(self._stream(index, "image"), shown),
+            "price": _price(self._rng(index, "price"), traits.step),
+            "reviews": int(self._rng(index, "reviews").expovariate(1 / 40)),
+            "condition": CONDITIONS[traits.condition],
+        }
+        return {
+            "id": name,
+            **{column: cells[column] if column in columns else None for column in COLUMNS},
+            "code": LABELS[self.label(index)],
+        }
+
+    def locate(self, index: int) -> str:
+        """Where a person finds the row."""
+        return f"{self.name} row {index + 1} (id {self._id(index)})"
+
+    def traits(self, index: int) -> Traits:
+        """The hidden traits of a row."""
+        rng = self._rng(index, "traits")
+        shares = [told.share for told in _CLASSES.values()]
+        (label,) = rng.choices(range(len(LABELS)), shares)
+        dear, condition = rng.random() < 0.5, rng.randrange(len(CONDITIONS))
+        told = _CLASSES[LABELS[label]].dear
+        return Traits(label, dear if told is None else told, condition)
+
+    def columns(self, index: int) -> tuple[str, ...]:
+        """Which of `COLUMNS` a row has: title or picture at least."""
+        rng = self._rng(index, "columns")
+        gone = {column for column, share in _GAPS.items() if rng.random() < share}
+        if rng.random() < MISSING:
+            gone |= set(rng.choice(_MODALITIES))
+        return tuple(column for column in COLUMNS if column not in gone)
+
+    def label(self, index: int) -> int:
+        """The class with noise, as in the row's cell: an index into `LABELS`."""
+        rng, label = self._rng(index, "noise"), self.traits(index).label
+        if rng.random() >= NOISE:
+            return label
+        return (label + rng.randrange(1, len(LABELS))) % len(LABELS)
+
+    def _id(self, index: int) -> str:
+        if not 0 <= index < self._rows:
+            raise IndexError(f"{self.name} has {self._rows} rows; there is no row {index + 1}")
+        return f"{self._split}-{index + 1:04d}"
+
+    def _rng(self, index: int, purpose: str) -> random.Random:
+        return random.Random(self._stream(index, purpose))
+
+    def _stream(self, index: int, purpose: str) -> str:
+        # Each cell has a seed of its own: a new word in a title moves no label.
+        return f"{self._seed}/{self._split}/{index}/{purpose}"
+
+
+def sources(rows: int = 0, seed: int = 0) -> dict[str, Products]:
+    """The three splits.
+
+    Args:
+        rows: Listings altogether, shared among the splits as in `ROWS`; 0 for all of `ROWS`.
+        seed: Another seed gives other listings.
+    """
+    total = sum(ROWS.values())
+    if rows == 0:
+        rows = total
+    if rows < 10:
+        raise DataError(f"the products sample needs at least 10 rows for its 3 splits, got {rows}")
+    sizes = {split: max(1, rows * ROWS[split] // total) for split in ("val", "test")}
+    sizes = {"train": rows - sum(sizes.values()), **sizes}
+    return {split: Products(split, size, seed) for split, size in sizes.items()}
+
+
+def best_possible(
+    source: Products, columns: Collection[str] = COLUMNS, rows: Sequence[int] | None = None
+) -> dict[str, float]:
+    """The scores of a reader who understands everything in the given columns.
+
+    The reader knows how listings are made, sees what a row's cells in `columns` show, and predicts
+    the class that is most probable given that, which makes the fewest errors. It is scored, as a
+    model is, against the labels of the split, wrong ones included.
+
+    Args:
+        source: A split of the sample.
+        columns: Which of `COLUMNS` the reader sees.
+        rows: The rows to score, those that a model is scored on; None is all.
+
+    Returns:
+        `macro_f1` over all classes, and `accuracy`.
+    """
+    likely = _likely_classes()
+    rows = range(len(source)) if rows is None else rows
+    labels, predicted = [], []
+    for row in rows:
+        visible = [column for column in source.columns(row) if column in columns]
+        predicted.append(likely[source.traits(row).seen(visible)])
+        labels.append(source.label(row))
+    every = range(len(LABELS))
+    return {
+        "macro_f1": float(
+            f1_score(labels, predicted, labels=every, average="macro", zero_division=0)
+        ),
+        "accuracy": float(accuracy_score(labels, predicted)),
+    }
+
+
+def _price(rng: random.Random, step: int) -> float:
+    """A price within a step; between two steps no prices lie."""
+    return round(_CHEAPEST * _STEP ** (step + rng.uniform(0.1, 0.9)), 2)
+
+
+@functools.lru_cache(maxsize=8192)  # 20 MB: each pass over one column reads whole rows
+def _draw(stream: str, shown: str | None) -> bytes:
+    return objects.draw(random.Random(stream), shown)
+
+
+@functools.cache
+def _likely_classes() -> dict[tuple, int]:
+    """What is seen -> the most probable class, by listing every kind of listing."""
+    weights: dict[tuple, np.ndarray] = {}
+    for label, dear, condition in itertools.product(
+        range(len(LABELS)), (False, True), range(len(CONDITIONS))
+    ):
+        told = _CLASSES[LABELS[label]]
+        if told.dear not in (None, dear):
+            continue
+        traits = Traits(label, dear, condition)
+        share = told.share if told.dear is not None else told.share / 2
+        for size in range(len(COLUMNS) + 1):
+            for columns in itertools.combinations(COLUMNS, size):
+                weight = weights.setdefault(traits.seen(columns), np.zeros(len(LABELS)))
+                weight[label] += share
+    # Noise changes every probability in the same way, and not their order. (Each kind counts
+    # several times, once for every set of columns that shows the same: all kinds equally often.)
+    return {seen: int(weight.argmax()) for seen, weight in weights.items()}
