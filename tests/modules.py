@@ -16,15 +16,17 @@ def drawn(make, seed=0):
     rng = np.random.default_rng(seed)
 
     def draw(path, leaf):
-        if str(path[-1]) in ("scale", "layer_scale_parameter"):
+        if str(path[-1]) in ("scale", "layer_scale_parameter", "var"):
             value = np.full(leaf.shape, 1.0)
-        elif str(path[-1]) == "bias":
+        elif str(path[-1]) in ("bias", "mean"):
             value = np.zeros(leaf.shape)
         else:
             value = np.clip(rng.normal(size=leaf.shape), -2, 2) * 0.02
         return jax.numpy.asarray(value.astype(leaf.dtype))
 
-    model = nnx.view(nnx.eval_shape(make), deterministic=True)
+    evaluation = dict(deterministic=True, use_running_average=True)
+    # A module with nothing random, or without BatchNorm, has nothing to switch.
+    model = nnx.view(nnx.eval_shape(make), raise_if_not_found=False, **evaluation)
     graph, state = nnx.split(model)
     return nnx.merge(graph, nnx.map_state(lambda path, leaf: leaf.replace(draw(path, leaf)), state))
 
