@@ -1,6 +1,6 @@
 """Folds: other divisions of the same rows, each part of which is the test split once."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +55,7 @@ def divide(
     else:
         names = [str(row) for row in range(len(source))]
     strata = _strata(source, columns[0], cache_dir) if columns else [""] * len(source)
-    number = _cut(names, strata, parts, seed)
+    number = groups.deal(names, strata, parts, seed)
     if len(set(number)) < parts:
         what = "groups" if group_column else "rows"
         raise DataError(
@@ -100,20 +100,3 @@ def _strata(source: Source, column: str, cache_dir: str | Path) -> list[str]:
         return [str(kind) for kind in np.searchsorted(edges, numbers, side="right")]
     texts, _ = read_cells(source, column, str, ["text"], cache_dir)
     return texts
-
-
-def _cut(names: Sequence[str], strata: Sequence[str], parts: int, seed: int) -> np.ndarray:
-    """The part of each row: int64 [rows].
-
-    Groups are dealt in random order, but large ones first, and of those of a size one kind after
-    the other; each goes to the smallest part. So the parts become equal, also in their kinds.
-    """
-    rows = list(groups.members(names).values())
-    order = np.random.default_rng(seed).permutation(len(rows)).tolist()
-    order.sort(key=lambda group: (-len(rows[group]), strata[rows[group][0]]))
-    number, sizes = np.zeros(len(names), np.int64), np.zeros(parts, np.int64)
-    for group in order:
-        smallest = np.argmin(sizes)
-        number[rows[group]] = smallest
-        sizes[smallest] += len(rows[group])
-    return number
