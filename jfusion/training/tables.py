@@ -11,7 +11,7 @@ from jfusion.training.verdict import Verdict
 
 Scores = Mapping[str, float | None]
 
-_COLUMNS = 6  # of scores that fit on a terminal's line, beside the modalities
+_COLUMNS = 5  # of scores that fit on a terminal's line, beside the modalities
 
 
 def of_metrics(results: Mapping[str, Scores], best_possible: Scores | None = None) -> Table:
@@ -65,6 +65,7 @@ def of_verdict(verdict: Verdict) -> dict[str, list[dict[str, Any]]]:
         ]
     if verdict.patterns:
         known = [name for name, x in verdict.scores.items() if x is not None]
+        known.sort(key=lambda name: name not in verdict.intervals)  # regressions first
         names = ("rows", *[name for name in known if not name.endswith("loss")][:_COLUMNS])
         found["given only some modalities"] = [
             {"given": choice, **{name: scores.get(name) for name in names}}
@@ -91,7 +92,8 @@ def _reached(metric: str, score: float | None, best: float | None) -> str | None
 def _table(headings: Sequence[str], title: str = "") -> Table:
     table = Table(title=title or None, title_justify="left")
     for i, heading in enumerate(headings):
-        table.add_column(escape(heading), justify="left" if i == 0 else "right")
+        first = i == 0
+        table.add_column(escape(heading), justify="left" if first else "right", no_wrap=first)
     return table
 
 
