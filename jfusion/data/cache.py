@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jfusion.data.columns import Cells, is_empty
+from jfusion.data.columns import Cells, cell_of
 from jfusion.data.problems import DataError
 from jfusion.data.progress import say, track
 from jfusion.data.source import Source
@@ -34,7 +34,11 @@ _DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError)
 
 
 class Modality(Protocol):
-    """What the cache needs of a `TextInput`, an `ImageInput` or a `SequenceInput`."""
+    """What the cache needs of a `TextInput`, an `ImageInput` or another reader.
+
+    A reader of several columns has an attribute `columns`, too, and is given a tuple of the cells
+    of each row; its `column` then names them all, for messages.
+    """
 
     kind: str
     column: str
@@ -210,8 +214,8 @@ def _write(build: Path, source: Source, modality: Modality, progress: bool) -> N
 def _chunk(source: Source, modality: Modality, start: int) -> tuple[int, Cells, np.ndarray]:
     """Preprocesses some rows: where they begin, their arrays, and which are present."""
     size = min(_CHUNK, len(source) - start)
-    column = [source[start + i].get(modality.column) for i in range(size)]
-    full = [i for i, cell in enumerate(column) if not is_empty(cell)]
+    column = [cell_of(source[start + i], modality) for i in range(size)]
+    full = [i for i, cell in enumerate(column) if cell is not None]
     cells = modality.encode([column[i] for i in full], source.root)
     bad = {full[i]: reason for i, reason in cells.bad.items()}
     present = np.zeros(size, bool)

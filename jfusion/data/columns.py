@@ -40,6 +40,23 @@ def is_empty(cell: Any) -> bool:
     return cell is None or (isinstance(cell, float | np.floating) and math.isnan(cell))
 
 
+def columns_of(part: Any) -> tuple[str, ...]:
+    """The columns that a modality or its section reads: its `columns`, or its one `column`."""
+    return tuple(getattr(part, "columns", None) or (part.column,))
+
+
+def cell_of(row: Mapping[str, Any], part: Any) -> Any:
+    """What a row holds for a modality: its cell; a tuple of all its cells where it has `columns`.
+
+    None if the cell is, or all cells are, empty.
+    """
+    if not getattr(part, "columns", None):
+        cell = row.get(part.column)
+        return None if is_empty(cell) else cell
+    cells = tuple(row.get(column) for column in part.columns)
+    return None if all(map(is_empty, cells)) else cells
+
+
 def parse_labels(cell: Any, delimiter: str) -> list[str]:
     """The label names in a cell, each once, in the cell's order.
 

@@ -8,10 +8,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from jfusion.config import Config, Data, Frames, Image, MultiLabel, Regression, Target, Text
+from jfusion.config import (
+    Classes,
+    Config,
+    Data,
+    Frames,
+    Image,
+    MultiLabel,
+    Regression,
+    Target,
+    Text,
+)
 from jfusion.data import folds, groups, table
 from jfusion.data.cache import remember
-from jfusion.data.columns import is_empty
+from jfusion.data.columns import columns_of, is_empty
 from jfusion.data.image import ImageInput
 from jfusion.data.problems import DataError, Problem
 from jfusion.data.sequence import SequenceInput
@@ -20,6 +30,9 @@ from jfusion.data.split import InputReader, Split, bad_cells, prepare_split, req
 from jfusion.data.targets import TargetColumn, labels_of, target_of
 from jfusion.data.text import TextInput, Vocabulary
 from jfusion.pretrained import hub, networks
+
+# The column of each data set that knows all names that may stand there.
+_LABELLED = {"movies": "genres", "mm_imdb": "genres", "products": "code"}
 
 
 @dataclass(frozen=True)
@@ -108,7 +121,7 @@ def open_sources(
 
     Args:
         data: Which data set.
-        inputs: The modalities: anything with `kind` and `column`.
+        inputs: The modalities: anything with `kind` and `column` or `columns`.
         seed: Seeds a random split and the cut into folds.
         targets: What is to be predicted; folds are not the same without.
 
@@ -120,7 +133,7 @@ def open_sources(
     """
     if data.source == "table":
         sources = table.splits(data, pictures=path_columns(inputs), seed=seed)
-    elif data.source in ("movies", "interviews"):
+    elif data.source in ("movies", "interviews", "products"):
         sources = _data_set(data.source).sources(data.rows)
     else:
         sources = _data_set(data.source).sources(data.path)
@@ -152,6 +165,8 @@ def _data_set(name: str) -> ModuleType:
         from jfusion.data.samples import movies as module
     elif name == "interviews":
         from jfusion.data.samples import interviews as module
+    elif name == "products":
+        from jfusion.data.samples import products as module
     elif name == "mm_imdb":
         from jfusion.data.builders import mm_imdb as module
     else:
@@ -161,8 +176,8 @@ def _data_set(name: str) -> ModuleType:
 
 def _labels(section: Target, data: Data, train: Source) -> tuple[str, ...]:
     """The names that a target may take: the config's, the data set's, or the training split's."""
-    genres = data.source in ("movies", "mm_imdb") and section.column == "genres"
-    if isinstance(section, MultiLabel) and genres and not section.labels:
+    own = _LABELLED.get(data.source) == section.column and isinstance(section, MultiLabel | Classes)
+    if own and not section.labels:
         return _data_set(data.source).LABELS
     return labels_of(section, train, data.cache_dir)
 
@@ -182,10 +197,18 @@ def _require_some_target(
 
 def _best_possible(config: Config, test: Split) -> dict[str, float]:
     """The best test score that the cues of a sample allow."""
-    columns = [part.column for part in config.inputs.values()]
+    columns = [column for part in config.inputs.values() for column in columns_of(part)]
     if config.data.source == "movies" and not config.data.fold:
         best = _data_set("movies").best_possible(test.source, columns, test.keep.tolist())
         return {"macro_f1": best}
+    if config.data.source == "products" and not config.data.fold:
+        best = _data_set("products").best_possible(test.source, columns, test.keep.tolist())
+        return {
+            metric if len(config.targets) == 1 else f"{name}/{metric}": score
+            for name, section in config.targets.items()
+            if isinstance(section, Classes) and section.column == _LABELLED["products"]
+            for metric, score in best.items()
+        }
     if config.data.source != "interviews":
         return {}
     sequences = [part for part in config.inputs.values() if isinstance(part, Frames)]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jfusion.data.cache import materialize
-from jfusion.data.columns import require_column
+from jfusion.data.columns import columns_of, require_column
 from jfusion.data.image import ImageInput
 from jfusion.data.problems import DataError, Problem
 from jfusion.data.sequence import SequenceInput
@@ -140,7 +140,7 @@ def prepare_split(
     present = {modality: column.present for modality, column in columns.items()}
     empty = set(np.flatnonzero(~np.any(list(present.values()), axis=0)).tolist())
     left_out |= empty
-    reads = ", ".join(reader.column for reader in inputs.values())
+    reads = ", ".join(column for reader in inputs.values() for column in columns_of(reader))
     bad = dict.fromkeys(empty - set(ledger.faults), "every input of the row is empty")
     ledger.note(", ".join(inputs), reads, bad)
     problems = ledger.problems(source)
@@ -176,7 +176,7 @@ def require_columns(
     if not len(source):
         raise DataError(f"{source.name} has no rows")
     first = source[0]
-    needed = [part.column for part in inputs]
+    needed = [column for part in inputs for column in columns_of(part)]
     for column in needed + [column for target in targets for column in target.columns]:
         require_column(source.name, column, first)
 

@@ -1,9 +1,10 @@
 import math
+import types
 
 import numpy as np
 import pytest
 
-from jfusion.data.columns import is_empty, near, parse_labels
+from jfusion.data.columns import cell_of, columns_of, is_empty, near, parse_labels
 from jfusion.data.problems import BadCell, DataError, Problem
 
 
@@ -17,6 +18,17 @@ def test_empty_cells(cell):
 @pytest.mark.parametrize("cell", ["NA", "0", b"", [], 0, False])
 def test_cells_that_are_not_empty(cell):
     assert not is_empty(cell)
+
+
+def test_a_modality_reads_one_cell_or_all_cells_of_several_columns():
+    one = types.SimpleNamespace(column="a")
+    several = types.SimpleNamespace(column="a, b", columns=("a", "b"))
+    assert columns_of(one) == ("a",) and columns_of(several) == ("a", "b")
+    row = {"a": " ", "b": 0, "c": "x"}
+    assert cell_of(row, one) is None
+    assert cell_of({"a": [1]}, one) == [1]
+    assert cell_of(row, several) == (" ", 0)
+    assert cell_of({"a": None, "b": math.nan}, several) is None
 
 
 @pytest.mark.parametrize(

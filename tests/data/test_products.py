@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jfusion import config as schema
+from jfusion.data import dataset
 from jfusion.data.problems import DataError
 from jfusion.data.samples import objects, products, titles
 from jfusion.data.source import Source
@@ -278,3 +280,19 @@ def test_an_object_lies_within_the_picture(shown):
 
 def test_pictures_vary_with_the_same_object():
     assert len({objects.draw(random.Random(i), "chair") for i in range(50)}) == 50
+
+
+def test_the_sample_is_loaded_with_its_codes_and_best_possible_scores():
+    encoder = schema.Encoder("distilbert")
+    config = schema.Config(
+        inputs={"title": schema.Text(encoder, "designation", max_tokens=8)},
+        targets={"product": schema.Classes("code")},
+        train=schema.Train(phases=(schema.Phase(1),)),
+        data=schema.Data(source="products", rows=60, on_error="skip"),
+    )
+    loaded = dataset.load(config, {})
+    assert loaded.labels["product"] == products.LABELS  # though 60 rows have not all of them
+    test = loaded.splits["test"]
+    best = products.best_possible(test.source, TEXT, test.keep.tolist())
+    assert loaded.best_possible == best
+    assert 0.2 < best["accuracy"] < 0.8
