@@ -46,9 +46,7 @@ def sample() -> ConfigDict:
     )
     config.data = dict(source="interviews", group_column="participant")
     config.inputs.transcript.update(max_tokens=128)
-    config.train.update(
-        batch_size=32, phases=(dict(epochs=20, rates=((".*", 2e-3),)),), patience=8
-    )
+    config.train.update(batch_size=32, phases=(dict(epochs=20, rates=((".*", 2e-3),)),), patience=8)
     return config
 
 

@@ -11,7 +11,7 @@ python -m jfusion.main --config configs/phq8_lora_norm.py:daic_woz
     people one run says little.
 
 The same widths as `phq8_lora`, with a LayerNorm after each projection and in the fully connected
-layers, dropout, root mean squared error, and early stopping on it.
+layers, dropout, root mean squared error, an average of the weights, and early stopping.
 """
 
 from ml_collections import ConfigDict
@@ -41,7 +41,7 @@ def sample() -> ConfigDict:
         intermediate_size=128,
         max_position_embeddings=128,
     )
-    config = recipe(dict(network="bert", sizes=bert))
+    config = recipe(dict(network="bert", sizes=bert), adapters=3e-3, rest=2e-4)
     config.data = dict(source="interviews", group_column="participant")
     config.inputs.transcript.update(max_tokens=128)
     config.train.update(batch_size=16)
@@ -50,7 +50,8 @@ def sample() -> ConfigDict:
 
 def daic_woz() -> ConfigDict:
     """BERT-base on DAIC-WOZ."""
-    config = recipe(dict(network="bert", weights="bert-base-uncased"))
+    bert = dict(network="bert", weights="bert-base-uncased")
+    config = recipe(bert, adapters=3e-4, rest=1e-4)
     config.data = dict(source="daic_woz", group_column="participant", on_error="missing")
     config.inputs.transcript.update(max_tokens=256, windows=8)
     config.inputs.audio.update(steps=1000)
@@ -59,15 +60,13 @@ def daic_woz() -> ConfigDict:
     return config
 
 
-def recipe(bert: dict) -> ConfigDict:
-    """What both have in common: adapters on query and value, and everything after the encoders."""
-    adapters = dict(rank=8, alpha=16.0, dropout=0.1)
+def recipe(bert: dict, adapters: float, rest: float) -> ConfigDict:
+    """What both have in common, with the learning rates of adapters and of all after them."""
+    bert = dict(bert, lora=dict(rank=8, alpha=16.0, dropout=0.1))  # on query and value
     return ConfigDict(
         dict(
             inputs=dict(
-                transcript=dict(
-                    kind="text", column="transcript", encoder=dict(bert, lora=adapters)
-                ),
+                transcript=dict(kind="text", column="transcript", encoder=bert),
                 audio=dict(kind="sequence", column="audio", encoder=dict(network="mean_pool")),
                 video=dict(kind="sequence", column="video", encoder=dict(network="mean_pool")),
             ),
@@ -85,7 +84,7 @@ def recipe(bert: dict) -> ConfigDict:
                 project=512,
                 norm=True,
                 hidden=(512,),
-                dropout=0.3,
+                dropout=0.5,
                 modality_dropout=0.1,
             ),
             train=dict(
@@ -93,14 +92,15 @@ def recipe(bert: dict) -> ConfigDict:
                     dict(
                         epochs=30,
                         rates=(
-                            ("encoders/transcript/.*/lora_[ab]", 1e-3),
+                            ("encoders/transcript/.*/lora_[ab]", adapters),
                             ("encoders/transcript/.*", 0.0),
-                            (".*", 5e-4),
+                            (".*", rest),
                         ),
                     ),
                 ),
                 monitor="rmse",
                 patience=8,
+                ema=0.99,
             ),
         )
     )

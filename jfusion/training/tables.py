@@ -93,7 +93,9 @@ def _table(headings: Sequence[str], title: str = "") -> Table:
     table = Table(title=title or None, title_justify="left")
     for i, heading in enumerate(headings):
         first = i == 0
-        table.add_column(escape(heading), justify="left" if first else "right", no_wrap=first)
+        table.add_column(
+            escape(heading), justify="left" if first else "right", no_wrap=first, overflow="fold"
+        )
     return table
 
 
