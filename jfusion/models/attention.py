@@ -7,12 +7,10 @@ from typing import Unpack
 
 import jax
 from flax import nnx
-from jax.typing import DTypeLike
 
 from jfusion.models.layers import FAN_IN_INIT, Common, Linear, dropout_key
 from jfusion.ops.activations import gelu
 from jfusion.ops.attention import attention
-from jfusion.ops.linear import linear
 
 
 class Attention(nnx.Module):
@@ -28,7 +26,9 @@ class Attention(nnx.Module):
         if width % heads:
             raise ValueError(f"width {width} is not a multiple of heads={heads}")
         self.query = Linear(width, width, init=FAN_IN_INIT, **common)
-        self.key = Keys(width, **common)
+        # A bias would add the same to all scores of a query, which the softmax does not see: it
+        # could not be trained.
+        self.key = Linear(width, width, init=FAN_IN_INIT, use_bias=False, **common)
         self.value = Linear(width, width, init=FAN_IN_INIT, **common)
         self.out = Linear(width, width, init=FAN_IN_INIT, **common)
         self.dropout = nnx.Dropout(dropout)
@@ -44,32 +44,13 @@ class Attention(nnx.Module):
 
         found = attention(
             split(self.query(x, rngs)),
-            split(self.key(source)),
+            split(self.key(source, rngs)),
             split(self.value(source, rngs)),
             mask=mask,
             dropout_rate=self.dropout.rate,
             dropout_key=dropout_key(self.dropout, rngs),
         )
         return self.out(found.reshape(x.shape), rngs)
-
-
-class Keys(nnx.Module):
-    """The keys' projection, without a bias.
-
-    A bias would add the same to all scores of a query, which the softmax does not see: it could
-    not be trained.
-
-    Attributes:
-        kernel: Weights [D, D].
-    """
-
-    def __init__(self, width: int, *, dtype: DTypeLike, param_dtype: DTypeLike, rngs: nnx.Rngs):
-        self.kernel = nnx.Param(FAN_IN_INIT(rngs.params(), (width, width), param_dtype))
-        self.dtype = dtype
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, S, D] -> [B, S, D]."""
-        return linear(x.astype(self.dtype), self.kernel[...].astype(self.dtype))
 
 
 class FeedForward(nnx.Module):

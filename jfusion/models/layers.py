@@ -34,10 +34,11 @@ class Linear(nnx.Module):
 
     Args:
         init: Draws the kernel.
+        use_bias: Add a bias to the product.
 
     Attributes:
         kernel: Weights [I, O].
-        bias: [O].
+        bias: [O], or None.
     """
 
     def __init__(
@@ -46,18 +47,20 @@ class Linear(nnx.Module):
         out_features: int,
         *,
         init: nnx.Initializer = INIT,
+        use_bias: bool = True,
         dtype: DTypeLike = jnp.float32,
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         self.kernel = nnx.Param(init(rngs.params(), (in_features, out_features), param_dtype))
-        self.bias = nnx.Param(jnp.zeros((out_features,), param_dtype))
+        self.bias = nnx.Param(jnp.zeros((out_features,), param_dtype)) if use_bias else None
         self.dtype = dtype
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Maps [..., I] to [..., O]."""
         del rngs  # nothing random; for the adapted layer that may stand here, see `lora`
-        kernel, bias = self.kernel[...].astype(self.dtype), self.bias[...].astype(self.dtype)
+        kernel = self.kernel[...].astype(self.dtype)
+        bias = None if self.bias is None else self.bias[...].astype(self.dtype)
         return linear(x.astype(self.dtype), kernel, bias)
 
 

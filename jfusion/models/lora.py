@@ -112,7 +112,7 @@ class LoraLinear(nnx.Module):
 
     Attributes:
         kernel: Weights W [I, O].
-        bias: b [O].
+        bias: b [O], or None where the layer has none.
         lora_a: A [I, r], drawn.
         lora_b: B [r, O], first 0: the layer starts as it was.
     """
@@ -138,9 +138,8 @@ class LoraLinear(nnx.Module):
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Maps [..., I] to [..., O]."""
-        kernel, bias, a, b = (
-            p[...].astype(self.dtype) for p in (self.kernel, self.bias, self.lora_a, self.lora_b)
-        )
+        kernel, a, b = (p[...].astype(self.dtype) for p in (self.kernel, self.lora_a, self.lora_b))
+        bias = None if self.bias is None else self.bias[...].astype(self.dtype)
         x = x.astype(self.dtype)
         dropped, scale = x, self.scale
         key = dropout_key(self.dropout, rngs)

@@ -41,7 +41,7 @@ SIZES = {
     TemporalCNN: dict(features=6, width=8, dilations=(1,), dropout=0.0),
     FrameTransformer: dict(features=6, width=8, layers=1, heads=2, hidden=16, dropout=0.0),
 }
-LAYERS = {Bert: 6, DistilBert: 6, ConvNeXt: 2, TemporalCNN: 1, FrameTransformer: 6}  # linear ones
+LAYERS = {Bert: 6, DistilBert: 6, ConvNeXt: 2, TemporalCNN: 1, FrameTransformer: 7}  # linear ones
 every_network = pytest.mark.parametrize("network", SIZES)
 
 
@@ -137,6 +137,15 @@ def test_an_adapted_layer_computes_what_the_paper_says():
     kernel, bias, a, b = (np.asarray(p) for p in (ours.kernel, ours.bias, ours.lora_a, ours.lora_b))
     expected = x @ kernel + bias + ALPHA / RANK * (x @ a @ b)
     np.testing.assert_allclose(ours(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_layer_without_a_bias_gets_none():
+    layer = Linear(6, 5, use_bias=False, rngs=nnx.Rngs(0))
+    assert params(layer).keys() == {"kernel"}
+    ours = lora.LoraLinear(layer, RANK, ALPHA, 0.0, rngs=nnx.Rngs(1))
+    assert params(ours).keys() == {"kernel", "lora_a", "lora_b"}
+    x = np.random.default_rng(0).normal(size=(3, 6)).astype(np.float32)
+    np.testing.assert_allclose(ours(x), x @ np.asarray(layer.kernel), rtol=1e-5, atol=1e-5)
 
 
 def test_a_new_adapter_is_drawn_as_pefts():
