@@ -6,8 +6,8 @@ from typing import Any, Literal
 from jfusion.config.checks import require
 
 # The networks that read each kind of modality.
-TEXT_NETWORKS = ("distilbert", "bert")
-IMAGE_NETWORKS = ("convnext",)
+TEXT_NETWORKS = ("distilbert", "bert", "text_cnn")
+IMAGE_NETWORKS = ("convnext", "mobilenet_v2", "efficientnet")
 SEQUENCE_NETWORKS = ("mean_pool", "temporal_cnn", "frame_transformer")
 
 
@@ -56,7 +56,15 @@ class Encoder:
     """
 
     network: Literal[
-        "distilbert", "bert", "convnext", "mean_pool", "temporal_cnn", "frame_transformer"
+        "distilbert",
+        "bert",
+        "text_cnn",
+        "convnext",
+        "mobilenet_v2",
+        "efficientnet",
+        "mean_pool",
+        "temporal_cnn",
+        "frame_transformer",
     ]
     weights: str = ""
     revision: str = ""

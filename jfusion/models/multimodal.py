@@ -11,22 +11,28 @@ from jfusion.models import lora, windows
 from jfusion.models.bert import Bert, DistilBert
 from jfusion.models.convnext import ConvNeXt
 from jfusion.models.cross_attention import CrossAttention
+from jfusion.models.efficientnet import EfficientNet
 from jfusion.models.encoded import Encoded
 from jfusion.models.frame_transformer import FrameTransformer
 from jfusion.models.fusion import Concat
 from jfusion.models.heads import build as build_head
 from jfusion.models.layers import next_key
 from jfusion.models.mean_pool import MeanPool
+from jfusion.models.mobilenet_v2 import MobileNetV2
 from jfusion.models.pixels import Pixels
 from jfusion.models.temporal_cnn import TemporalCNN
+from jfusion.models.text_cnn import TextCNN
 
 NETWORKS = {
     "bert": Bert,
     "convnext": ConvNeXt,
     "distilbert": DistilBert,
+    "efficientnet": EfficientNet,
     "frame_transformer": FrameTransformer,
     "mean_pool": MeanPool,
+    "mobilenet_v2": MobileNetV2,
     "temporal_cnn": TemporalCNN,
+    "text_cnn": TextCNN,
 }
 FUSIONS = {"concat": Concat, "cross_attention": CrossAttention}
 

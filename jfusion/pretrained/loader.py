@@ -11,10 +11,18 @@ import safetensors
 
 from jfusion.pretrained.bert import BERT, DISTILBERT
 from jfusion.pretrained.convnext import CONVNEXT
+from jfusion.pretrained.efficientnet import EFFICIENTNET
 from jfusion.pretrained.hub import WeightsError, weight_files
+from jfusion.pretrained.mobilenet_v2 import MOBILENET_V2
 from jfusion.pretrained.rules import Rule
 
-TABLES = {"bert": BERT, "convnext": CONVNEXT, "distilbert": DISTILBERT}
+TABLES = {
+    "bert": BERT,
+    "convnext": CONVNEXT,
+    "distilbert": DISTILBERT,
+    "efficientnet": EFFICIENTNET,
+    "mobilenet_v2": MOBILENET_V2,
+}
 _SHOWN = 20  # failures of one kind that a message lists
 
 
@@ -23,7 +31,7 @@ def load(folder: Path, network: str, targets: Mapping[str, Any]) -> dict[str, np
 
     Args:
         folder: Holds model.safetensors, or its shards and their index.
-        network: Whose key table to use: `distilbert`, `bert` or `convnext`.
+        network: Whose key table to use: a key of `TABLES`.
         targets: The network's parameters and statistics by path, for their shapes and dtypes: no
             more is read of them.
 

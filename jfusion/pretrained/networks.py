@@ -4,103 +4,119 @@ Read from the plain JSON files beside the weights, with the defaults of the refe
 that neither torch nor transformers' networks are needed.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jfusion.pretrained import preprocessing
+from jfusion.pretrained.config_json import number, read
+from jfusion.pretrained.defaults import DEFAULTS
 from jfusion.pretrained.hub import WeightsError
+from jfusion.pretrained.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+__all__ = ["DEFAULTS", "IMAGENET_MEAN", "IMAGENET_STD", "Network", "describe"]
 
-# Constructor numbers by network. Those with published weights are named by their `model_type` of
-# Hugging Face, with the defaults of its config classes: a config.json may leave out what equals
-# them.
-DEFAULTS = {
-    "distilbert": {
-        "vocab_size": 30522,
-        "dim": 768,
-        "n_layers": 6,
-        "n_heads": 12,
-        "hidden_dim": 3072,
-        "max_position_embeddings": 512,
-        "dropout": 0.1,
-        "attention_dropout": 0.1,
-    },
-    "bert": {
-        "vocab_size": 30522,
-        "hidden_size": 768,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "intermediate_size": 3072,
-        "max_position_embeddings": 512,
-        "type_vocab_size": 2,
-        "layer_norm_eps": 1e-12,
-        "hidden_dropout_prob": 0.1,
-        "attention_probs_dropout_prob": 0.1,
-    },
-    "convnext": {
-        "num_channels": 3,
-        "patch_size": 4,
-        "hidden_sizes": (96, 192, 384, 768),
-        "depths": (3, 3, 9, 3),
-        "drop_path_rate": 0.0,
-        "layer_scale_init_value": 1e-6,
-        "layer_norm_eps": 1e-12,
-    },
-    # The readers of sequences have no published weights; their `features` come from the data.
-    "mean_pool": {"features": 0},
-    "temporal_cnn": {
-        "features": 0,
-        "width": 512,
-        "kernel_size": 3,
-        "dilations": (1, 2, 4),
-        "dropout": 0.15,
-    },
-    "frame_transformer": {
-        "features": 0,
-        "width": 256,
-        "layers": 2,
-        "heads": 4,
-        "hidden": 512,
-        "dropout": 0.1,
-        "max_steps": 1000,
-    },
-}
 # What a config.json may also say, if it says what jfusion's networks do.
 _FIXED = {
     "distilbert": {"activation": "gelu"},
     "bert": {"hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False},
     "convnext": {"hidden_act": "gelu"},
+    "mobilenet_v2": {
+        "hidden_act": "relu6",
+        "output_stride": 32,
+        "first_layer_is_expansion": True,
+        "finegrained_output": True,
+    },
+    "efficientnet": {"hidden_act": "swish", "pooling_type": "mean"},
+}
+# Numbers of ours that a config.json of Hugging Face never has: its networks have these.
+_OURS = {
+    "mobilenet_v2": {
+        key: DEFAULTS["mobilenet_v2"][key]
+        for key in (
+            *("out_channels", "num_block_repeats", "strides", "hidden_dim", "padding"),
+            "batch_norm_momentum",
+        )
+    },
+    "efficientnet": {"padding": "even"},
+}
+# What a config.json stands for that leaves a number out, where that differs from our defaults.
+_LEFT_OUT = {
+    "efficientnet": {"width_coefficient": 2.0, "depth_coefficient": 3.1, "hidden_dim": 2560}
+}
+_PICTURE = {
+    "convnext": preprocessing.convnext,
+    "mobilenet_v2": preprocessing.mobilenet_v2,
+    "efficientnet": preprocessing.efficientnet,
 }
 
-# Depths and widths of timm's ConvNeXt architectures. Others of its family (_hnf, _ols, _rms, _mlp,
-# v2) are different networks.
+# timm's architectures: the network, and the numbers that are not our defaults. Others of a family
+# (ConvNeXt's _hnf, _ols, _rms, _mlp, v2; MobileNetV2's 110d, 120d) are different networks.
+_CONVNEXT = {
+    "atto": ((2, 2, 6, 2), (40, 80, 160, 320)),
+    "femto": ((2, 2, 6, 2), (48, 96, 192, 384)),
+    "pico": ((2, 2, 6, 2), (64, 128, 256, 512)),
+    "nano": ((2, 2, 8, 2), (80, 160, 320, 640)),
+    "tiny": ((3, 3, 9, 3), (96, 192, 384, 768)),
+    "small": ((3, 3, 27, 3), (96, 192, 384, 768)),
+    "base": ((3, 3, 27, 3), (128, 256, 512, 1024)),
+    "large": ((3, 3, 27, 3), (192, 384, 768, 1536)),
+    "xlarge": ((3, 3, 27, 3), (256, 512, 1024, 2048)),
+}
+_TIMM_MOBILENET = {"padding": "symmetric", "layer_norm_eps": 1e-5, "batch_norm_momentum": 0.1}
+_TIMM_EFFICIENTNET = {"batch_norm_momentum": 0.1, "drop_connect_rate": 0.0}
 _TIMM = {
-    "convnext_atto": ((2, 2, 6, 2), (40, 80, 160, 320)),
-    "convnext_femto": ((2, 2, 6, 2), (48, 96, 192, 384)),
-    "convnext_pico": ((2, 2, 6, 2), (64, 128, 256, 512)),
-    "convnext_nano": ((2, 2, 8, 2), (80, 160, 320, 640)),
-    "convnext_tiny": ((3, 3, 9, 3), (96, 192, 384, 768)),
-    "convnext_small": ((3, 3, 27, 3), (96, 192, 384, 768)),
-    "convnext_base": ((3, 3, 27, 3), (128, 256, 512, 1024)),
-    "convnext_large": ((3, 3, 27, 3), (192, 384, 768, 1536)),
-    "convnext_xlarge": ((3, 3, 27, 3), (256, 512, 1024, 2048)),
+    **{
+        # timm's last normalisation has another epsilon than Hugging Face's.
+        f"convnext_{name}": (
+            "convnext",
+            {"depths": depths, "hidden_sizes": widths, "layer_norm_eps": 1e-6},
+        )
+        for name, (depths, widths) in _CONVNEXT.items()
+    },
+    **{
+        f"mobilenetv2_{name}": ("mobilenet_v2", {"depth_multiplier": width, **_TIMM_MOBILENET})
+        for name, width in (("035", 0.35), ("050", 0.5), ("075", 0.75), ("100", 1.0), ("140", 1.4))
+    },
+    "efficientnet_b0": (
+        "efficientnet",
+        {"padding": "symmetric", "batch_norm_eps": 1e-5, **_TIMM_EFFICIENTNET},
+    ),
+    "tf_efficientnet_b0": (
+        "efficientnet",
+        {"padding": "same", "batch_norm_eps": 1e-3, **_TIMM_EFFICIENTNET},
+    ),
 }
-# timm's constructor arguments and ours; the second group changes no number of the encoder.
+# timm's constructor arguments and ours.
 _TIMM_ARGUMENTS = {
-    "depths": "depths",
-    "dims": "hidden_sizes",
-    "in_chans": "num_channels",
-    "patch_size": "patch_size",
-    "ls_init_value": "layer_scale_init_value",
-    "drop_path_rate": "drop_path_rate",
+    "convnext": {
+        "depths": "depths",
+        "dims": "hidden_sizes",
+        "in_chans": "num_channels",
+        "patch_size": "patch_size",
+        "ls_init_value": "layer_scale_init_value",
+        "drop_path_rate": "drop_path_rate",
+    },
+    "mobilenet_v2": {
+        "in_chans": "num_channels",
+        "bn_eps": "layer_norm_eps",
+        "bn_momentum": "batch_norm_momentum",
+    },
+    "efficientnet": {
+        "in_chans": "num_channels",
+        "bn_eps": "batch_norm_eps",
+        "bn_momentum": "batch_norm_momentum",
+        "drop_path_rate": "drop_connect_rate",
+    },
 }
-_TIMM_HARMLESS = {"num_classes", "global_pool", "drop_rate", "head_init_scale", "conv_mlp"}
-
-_RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+# Arguments that change no number of the encoder.
+_TIMM_HARMLESS = {
+    "convnext": {"num_classes", "global_pool", "drop_rate", "head_init_scale", "conv_mlp"},
+    "mobilenet_v2": {"num_classes", "global_pool", "drop_rate"},
+    "efficientnet": {"num_classes", "global_pool", "drop_rate"},
+}
+_TIMM_PADDING = {"": "symmetric", "same": "same"}
 
 
 @dataclass(frozen=True)
@@ -108,7 +124,7 @@ class Network:
     """A network as its folder describes it.
 
     Attributes:
-        network: Its name in jfusion: `distilbert`, `bert` or `convnext`.
+        network: Its name in jfusion, a key of `DEFAULTS`.
         sizes: The arguments of its constructor.
         size: Side of the square picture it was trained on; 0 for a text network, like all below.
         crop: Share of the shorter side that the centre crop keeps; 0 resizes straight to the
@@ -138,7 +154,7 @@ def describe(folder: Path) -> Network:
         WeightsError: There is no config.json, or it describes a network that jfusion has not.
     """
     file = Path(folder) / "config.json"
-    config = _read(file)
+    config = read(file)
     if "model_type" in config:
         return _hugging_face(file, config)
     if "architecture" in config:
@@ -153,96 +169,37 @@ def _hugging_face(file: Path, config: Mapping[str, Any]) -> Network:
     for key, only in _FIXED[kind].items():
         if config.get(key, only) != only:
             raise WeightsError(f"{file}: {key} is {config[key]!r}; jfusion's {kind} has {only!r}")
+    defaults = {**DEFAULTS[kind], **_LEFT_OUT.get(kind, {})}
+    ours = _OURS.get(kind, {})
     sizes = {
-        key: _number(file, key, config.get(key, default), default)
-        for key, default in DEFAULTS[kind].items()
+        key: ours[key] if key in ours else number(file, key, config.get(key, default), default)
+        for key, default in defaults.items()
     }
-    if kind != "convnext":
-        return Network(kind, sizes)
-    return Network(kind, sizes, **_hugging_face_picture(file, config))
-
-
-def _hugging_face_picture(file: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Preprocessing as `ConvNextImageProcessor` does it, with that class's defaults."""
-    processor = file.with_name("preprocessor_config.json")
-    if not processor.exists():  # a bare `save_pretrained`; every published ConvNeXt is like this
-        size = _number(file, "image_size", config.get("image_size", 224), 224)
-        given = {"size": size, "image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD}
-    else:
-        given = _read(processor)
-    size = given.get("size", 384)
-    if isinstance(size, Mapping):
-        size = size.get("shortest_edge", size.get("height"))
-    size = _number(processor, "size", size, 224)
-    # The reference crops below 384 pixels and warps from there on.
-    crop = _number(processor, "crop_pct", given.get("crop_pct") or 224 / 256, 0.875)
-    normalised = given.get("do_normalize", True)
-    mean = given.get("image_mean", (0.5, 0.5, 0.5)) if normalised else (0.0, 0.0, 0.0)
-    std = given.get("image_std", (0.5, 0.5, 0.5)) if normalised else (1.0, 1.0, 1.0)
-    resample = _number(processor, "resample", given.get("resample", 3), 3)
-    if resample not in _RESAMPLE:
-        raise WeightsError(f"{processor}: resample is {resample!r}, expected 0 to 5")
-    return {
-        "size": size,
-        "crop": crop if size < 384 else 0.0,
-        "mean": _number(processor, "image_mean", mean, IMAGENET_MEAN),
-        "std": _number(processor, "image_std", std, IMAGENET_STD),
-        "resample": _RESAMPLE[resample],
-    }
+    if kind == "mobilenet_v2" and not config.get("tf_padding", True):
+        sizes["padding"] = "symmetric"
+    if kind == "efficientnet":
+        # The file has TensorFlow's decay (0.99) under the name of PyTorch's momentum. The share of
+        # a new batch is the small one of the two.
+        momentum = number(file, "batch_norm_momentum", config.get("batch_norm_momentum", 0.99), 0.1)
+        sizes["batch_norm_momentum"] = round(min(momentum, 1 - momentum), 6)
+    picture = _PICTURE.get(kind)
+    return Network(kind, sizes, **(picture(file, config) if picture else {}))
 
 
 def _timm(file: Path, config: Mapping[str, Any]) -> Network:
     name = str(config["architecture"]).partition(".")[0]
     if name not in _TIMM:
         raise WeightsError(f"{file}: architecture is {name!r}; jfusion reads {', '.join(_TIMM)}")
-    depths, widths = _TIMM[name]
-    sizes = {**DEFAULTS["convnext"], "depths": depths, "hidden_sizes": widths}
-    sizes["layer_norm_eps"] = 1e-6  # timm's last normalisation, unlike Hugging Face's
+    kind, changes = _TIMM[name]
+    sizes = {**DEFAULTS[kind], **changes}
     for key, value in (config.get("model_args") or {}).items():
-        if key in _TIMM_ARGUMENTS:
-            ours = _TIMM_ARGUMENTS[key]
-            default = DEFAULTS["convnext"][ours]
+        if key in _TIMM_ARGUMENTS[kind]:
+            ours = _TIMM_ARGUMENTS[kind][key]
             # timm's None is no layer scale, which is 0 here.
-            sizes[ours] = _number(file, key, 0.0 if value is None else value, default)
-        elif key not in _TIMM_HARMLESS:
-            raise WeightsError(
-                f"{file}: model_args has {key}={value!r}; jfusion's convnext has not"
-            )
-    # Older files have the entries of pretrained_cfg at the top level.
-    given = {**config, **(config.get("pretrained_cfg") or {})}
-    squash = given.get("crop_mode", "center") == "squash"
-    return Network(
-        "convnext",
-        sizes,
-        size=_number(file, "input_size", given.get("input_size", (3, 224, 224)), (3, 224, 224))[-1],
-        crop=0.0 if squash else _number(file, "crop_pct", given.get("crop_pct", 0.875), 0.875),
-        mean=_number(file, "mean", given.get("mean", IMAGENET_MEAN), IMAGENET_MEAN),
-        std=_number(file, "std", given.get("std", IMAGENET_STD), IMAGENET_STD),
-        resample=str(given.get("interpolation", "bicubic")),
-    )
-
-
-def _number(file: Path, key: str, value: Any, like: Any) -> Any:
-    """`value` if it is of the kind of `like`: an int, a float, or a tuple of one of them."""
-    if isinstance(like, tuple):
-        if isinstance(value, list | tuple) and value:
-            return tuple(_number(file, key, item, like[0]) for item in value)
-        raise WeightsError(f"{file}: {key} is {value!r}, expected a list of numbers")
-    kinds, name = (int, "an integer") if isinstance(like, int) else (int | float, "a number")
-    if isinstance(value, bool) or not isinstance(value, kinds):
-        raise WeightsError(f"{file}: {key} is {value!r}, expected {name}")
-    return type(like)(value)
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise WeightsError(
-            f"{file.parent} holds no {file.name}, which says what network the weights are of"
-        ) from None
-    except ValueError as error:
-        raise WeightsError(f"{file} is not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise WeightsError(f"{file} holds {type(content).__name__}, expected an object")
-    return content
+            value = 0.0 if value is None else value
+            sizes[ours] = number(file, key, value, DEFAULTS[kind][ours])
+        elif key == "pad_type" and "padding" in sizes and value in _TIMM_PADDING:
+            sizes["padding"] = _TIMM_PADDING[value]
+        elif key not in _TIMM_HARMLESS[kind]:
+            raise WeightsError(f"{file}: model_args has {key}={value!r}; jfusion's {kind} has not")
+    return Network(kind, sizes, **preprocessing.timm(file, config))

@@ -31,6 +31,16 @@ def norm(source: str, target: str) -> list[Rule]:
     ]
 
 
+def batch_norm(source: str, target: str) -> list[Rule]:
+    """The rules of a BatchNorm: its parameters, its running statistics, and what no one needs."""
+    return [
+        *norm(source, target),
+        Rule(rf"{source}\.running_mean", f"{target}/mean"),
+        Rule(rf"{source}\.running_var", f"{target}/var"),
+        Rule(rf"{source}\.num_batches_tracked", None),
+    ]
+
+
 def dense(source: str, target: str) -> list[Rule]:
     """The two rules of a fully connected layer, or of a 1 x 1 convolution that serves as one."""
     return [

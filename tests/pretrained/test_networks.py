@@ -6,6 +6,8 @@ import transformers
 
 from jfusion.models.bert import Bert, DistilBert
 from jfusion.models.convnext import ConvNeXt
+from jfusion.models.efficientnet import EfficientNet
+from jfusion.models.mobilenet_v2 import MobileNetV2
 from jfusion.models.multimodal import NETWORKS
 from jfusion.pretrained.hub import WeightsError
 from jfusion.pretrained.networks import DEFAULTS, IMAGENET_MEAN, IMAGENET_STD, describe
@@ -14,6 +16,25 @@ CLASSES = {
     "bert": (Bert, transformers.BertConfig),
     "convnext": (ConvNeXt, transformers.ConvNextConfig),
     "distilbert": (DistilBert, transformers.DistilBertConfig),
+    "efficientnet": (EfficientNet, transformers.EfficientNetConfig),
+    "mobilenet_v2": (MobileNetV2, transformers.MobileNetV2Config),
+}
+# What Hugging Face's network is where our defaults are another or its config has no such number.
+OTHERWISE = {
+    "efficientnet": {
+        "width_coefficient": 2.0,
+        "depth_coefficient": 3.1,
+        "hidden_dim": 2560,
+        "padding": "even",
+    },
+}
+# Numbers that only our networks have, or that mean something else there.
+NOT_THEIRS = {
+    "efficientnet": {"padding", "batch_norm_momentum"},
+    "mobilenet_v2": {
+        *("out_channels", "num_block_repeats", "strides", "hidden_dim", "padding"),
+        "batch_norm_momentum",
+    },
 }
 # What timm writes, shortened.
 TIMM = {
@@ -56,7 +77,9 @@ def refused(path, config, text, processor=None):
 @pytest.mark.parametrize("name", CLASSES)
 def test_defaults_are_those_of_the_reference(name):
     config = CLASSES[name][1]()
-    for key, value in DEFAULTS[name].items():
+    for key, value in {**DEFAULTS[name], **OTHERWISE.get(name, {})}.items():
+        if key in NOT_THEIRS.get(name, ()):
+            continue
         theirs = getattr(config, key)
         assert (tuple(theirs) if isinstance(theirs, list) else theirs) == value, key
 
@@ -76,7 +99,8 @@ def test_every_network_has_its_defaults():
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_config_may_leave_out_what_equals_the_defaults(tmp_path, name):
     described = describe(folder(tmp_path, {"model_type": name}))
-    assert (described.network, described.sizes) == (name, DEFAULTS[name])
+    assert described.network == name
+    assert described.sizes == {**DEFAULTS[name], **OTHERWISE.get(name, {})}
 
 
 @pytest.mark.parametrize(
@@ -85,13 +109,16 @@ def test_a_config_may_leave_out_what_equals_the_defaults(tmp_path, name):
         ("distilbert", dict(dim=64, n_layers=3, dropout=0.3)),
         ("bert", dict(hidden_size=384, num_hidden_layers=6, layer_norm_eps=1e-7)),
         ("convnext", dict(depths=(3, 3, 27, 3), hidden_sizes=(128, 256, 512, 1024))),
+        ("efficientnet", dict(width_coefficient=1.0, depth_coefficient=1.1, hidden_dim=1280)),
+        ("efficientnet", dict(depthwise_padding=(16,), drop_connect_rate=0.0)),
+        ("mobilenet_v2", dict(depth_multiplier=1.4, layer_norm_eps=1e-5)),
     ],
 )
 def test_what_transformers_saves_is_read(tmp_path, name, changes):
     CLASSES[name][1](**changes).save_pretrained(tmp_path)
     described = describe(tmp_path)
     assert described.network == name
-    assert described.sizes == {**DEFAULTS[name], **changes}
+    assert described.sizes == {**DEFAULTS[name], **OTHERWISE.get(name, {}), **changes}
 
 
 def test_text_networks_have_no_picture(tmp_path):
