@@ -27,6 +27,7 @@ from jfusion.data.problems import DataError, Problem
 from jfusion.data.sequence import SequenceInput
 from jfusion.data.source import Source
 from jfusion.data.split import InputReader, Split, bad_cells, prepare_split, require_columns
+from jfusion.data.tabular import TabularInput
 from jfusion.data.targets import TargetColumn, labels_of, target_of
 from jfusion.data.text import TextInput, Vocabulary
 from jfusion.pretrained import hub, networks
@@ -55,7 +56,8 @@ class Dataset:
 
 def input_from_spec(spec: Mapping[str, Any], folder: Path, name: str) -> InputReader:
     """The input whose `spec()` and `save(folder, name)` were kept."""
-    kinds = {reader.kind: reader for reader in (TextInput, ImageInput, SequenceInput)}
+    readers = (TextInput, ImageInput, SequenceInput, TabularInput)
+    kinds = {reader.kind: reader for reader in readers}
     return kinds[spec["kind"]].from_spec(spec, folder, name)
 
 

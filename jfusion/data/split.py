@@ -13,10 +13,11 @@ from jfusion.data.image import ImageInput
 from jfusion.data.problems import DataError, Problem
 from jfusion.data.sequence import SequenceInput
 from jfusion.data.source import Source, Subset
+from jfusion.data.tabular import TabularInput
 from jfusion.data.targets import TargetColumn
 from jfusion.data.text import TextInput
 
-InputReader = TextInput | ImageInput | SequenceInput
+InputReader = TextInput | ImageInput | SequenceInput | TabularInput
 """What turns the cells of a modality into arrays."""
 
 
