@@ -11,9 +11,9 @@ class Data:
     """Where the rows come from.
 
     Attributes:
-        source: `movies`, `interviews` and `products` are the embedded samples; `mm_imdb` and
-            `daic_woz` data sets built by `jfusion.prepare`; `table` a CSV, TSV, Parquet or JSONL
-            file of one's own.
+        source: `movies`, `interviews` and `products` are the embedded samples; `mm_imdb`,
+            `daic_woz` and `rakuten` data sets built by `jfusion.prepare`; `table` a CSV, TSV,
+            Parquet or JSONL file of one's own.
         path: The table file, or the folder that `jfusion.prepare` wrote to (empty: its default).
         root: Folder that picture paths are relative to and may not leave; empty: the table's.
         val_path: A separate validation table.
@@ -33,7 +33,9 @@ class Data:
         rows: Number of rows of the embedded sample, or 0 for its full size.
     """
 
-    source: Literal["movies", "interviews", "products", "mm_imdb", "daic_woz", "table"] = "table"
+    source: Literal[
+        "movies", "interviews", "products", "mm_imdb", "daic_woz", "rakuten", "table"
+    ] = "table"
     path: str = ""
     root: str = ""
     val_path: str = ""

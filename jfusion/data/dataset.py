@@ -33,7 +33,7 @@ from jfusion.data.text import TextInput, Vocabulary
 from jfusion.pretrained import hub, networks
 
 # The column of each data set that knows all names that may stand there.
-_LABELLED = {"movies": "genres", "mm_imdb": "genres", "products": "code"}
+_LABELLED = {"movies": "genres", "mm_imdb": "genres", "products": "code", "rakuten": "code"}
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,8 @@ def _data_set(name: str) -> ModuleType:
         from jfusion.data.samples import products as module
     elif name == "mm_imdb":
         from jfusion.data.builders import mm_imdb as module
+    elif name == "rakuten":
+        from jfusion.data.builders import rakuten as module
     else:
         from jfusion.data.builders import daic_woz as module
     return module

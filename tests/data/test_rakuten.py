@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jfusion.data import likeness
+from jfusion import config as schema
+from jfusion.data import dataset, likeness
 from jfusion.data.audit import audit
 from jfusion.data.builders import rakuten, rakuten_archive
 from jfusion.data.builders.rakuten_archive import LABELS, Product
@@ -190,6 +191,32 @@ def test_the_fingerprint_follows_the_content(broken, splits, tmp_path):
     after = rakuten.sources(tmp_path / "tfds")
     assert after["val"].fingerprint != splits["val"].fingerprint
     assert after["train"].fingerprint == splits["train"].fingerprint
+
+
+def test_a_config_reads_it_with_all_of_its_codes(built, folder, splits):
+    encoders = schema.Encoder("distilbert"), schema.Encoder("convnext")
+    config = schema.Config(
+        inputs={
+            "listing": schema.Text(encoders[0], "text", max_tokens=16),
+            "picture": schema.Image(encoders[1], "image", size=16, trim=True),
+        },
+        targets={"category": schema.Classes("code")},
+        train=schema.Train(phases=(schema.Phase(1),)),
+        data=schema.Data("rakuten", path=str(built[0])),
+    )
+    loaded = dataset.load(config, {})
+    assert loaded.labels == {"category": LABELS} and loaded.best_possible == {}
+    for name, split in loaded.splits.items():
+        assert len(split) == len(splits[name]) and not split.problems
+        codes = [LABELS[number] for number in split.targets["category"].tolist()]
+        assert codes == [splits[name][row]["code"] for row in range(len(split))]
+        assert split.counts()["missing"] == sum(
+            splits[name][row]["image"] is None for row in range(len(split))
+        )
+    pictures = loaded.splits["train"].inputs["picture"]["pixels"]
+    present = loaded.splits["train"].present["picture"]
+    edges = np.asarray(pictures[present])[:, 0].min(axis=-1)  # the upper row of each picture
+    assert (edges.min(axis=1) < 240).mean() > 0.7  # with their borders all would be white
 
 
 def products(count, seed=0, groups=0.05):
