@@ -181,8 +181,8 @@ def test_an_entry_can_be_added(file):
         ),
         (
             "inputs.plott.max_tokens=9",
-            "config.inputs.plott.kind: missing; one of text, image, sequence; did you mean "
-            "config.inputs.plot?",
+            "config.inputs.plott.kind: missing; one of text, image, sequence, tabular; did you "
+            "mean config.inputs.plot?",
         ),
         (
             "targets.genre.threshold=0.3",
@@ -193,9 +193,13 @@ def test_an_entry_can_be_added(file):
         ("targets.other.kind=regression", "config.targets.other.column: missing"),
         (
             "inputs.plot.kind=txt",
-            "config.inputs.plot.kind: 'txt' is none of text, image, sequence; did you mean text?",
+            "config.inputs.plot.kind: 'txt' is none of text, image, sequence, tabular; "
+            "did you mean text?",
         ),
-        ("inputs.plot.kind=3", "config.inputs.plot.kind: '3' is none of text, image, sequence"),
+        (
+            "inputs.plot.kind=3",
+            "config.inputs.plot.kind: '3' is none of text, image, sequence, tabular",
+        ),
         ("inputs.plot=3", "config.inputs.plot: expected a section, got 3"),
         (
             "inputs={'my plot': {}}",
@@ -259,12 +263,13 @@ def test_an_entry_can_be_added(file):
         ),
         (
             "inputs.plot.encoder.network=convnext",
-            "config.inputs.plot.encoder.network: expected one that reads text (distilbert, bert), "
-            "got 'convnext'",
+            "config.inputs.plot.encoder.network: expected one that reads text (distilbert, bert, "
+            "text_cnn), got 'convnext'",
         ),
         (
             "inputs.poster.encoder.network=bert",
-            "config.inputs.poster.encoder.network: expected one that reads image (convnext), got",
+            "config.inputs.poster.encoder.network: expected one that reads image (convnext, "
+            "mobilenet_v2, efficientnet), got",
         ),
         ("batch_size", "--config.batch_size: write --config.batch_size=VALUE"),
     ],

@@ -9,7 +9,7 @@ from jfusion.config.checks import ConfigError, RangeError
 from jfusion.config.data import Data
 from jfusion.config.experiment import Config, Log, to_dict
 from jfusion.config.fusion import ConcatFusion, CrossAttentionFusion, Fusion
-from jfusion.config.inputs import Encoder, Frames, Image, Lora, Text
+from jfusion.config.inputs import Encoder, Frames, Image, Lora, Tabular, Text
 from jfusion.config.targets import (
     Classes,
     Embedding,
@@ -38,6 +38,7 @@ __all__ = [
     "Phase",
     "RangeError",
     "Regression",
+    "Tabular",
     "Target",
     "Text",
     "Train",

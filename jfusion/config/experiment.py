@@ -8,7 +8,7 @@ from typing import Any
 from jfusion.config.checks import RangeError, require
 from jfusion.config.data import Data
 from jfusion.config.fusion import ConcatFusion, CrossAttentionFusion
-from jfusion.config.inputs import Frames, Image, Text
+from jfusion.config.inputs import Frames, Image, Tabular, Text
 from jfusion.config.targets import Classes, Embedding, MultiLabel, Regression, metrics_of
 from jfusion.config.train import Train
 
@@ -48,7 +48,7 @@ class Config:
         name: The config file's name and variant, set when it is loaded.
     """
 
-    inputs: dict[str, Text | Image | Frames]
+    inputs: dict[str, Text | Image | Frames | Tabular]
     targets: dict[str, MultiLabel | Classes | Regression | Embedding]
     train: Train
     data: Data = field(default_factory=Data)

@@ -9,6 +9,7 @@ from jfusion.config.checks import require
 TEXT_NETWORKS = ("distilbert", "bert", "text_cnn")
 IMAGE_NETWORKS = ("convnext", "mobilenet_v2", "efficientnet")
 SEQUENCE_NETWORKS = ("mean_pool", "temporal_cnn", "frame_transformer")
+TABULAR_NETWORKS = ("tabular",)
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Encoder:
         "mean_pool",
         "temporal_cnn",
         "frame_transformer",
+        "tabular",
     ]
     weights: str = ""
     revision: str = ""
@@ -169,3 +171,36 @@ class Frames:
         require(self.steps >= 1, "steps", "at least 1", self.steps)
         distinct = len(set(self.features)) == len(self.features)
         require(distinct, "features", "all different", self.features)
+
+
+@dataclass(frozen=True)
+class Tabular:
+    """Columns of numbers and of categories, read together.
+
+    Attributes:
+        numbers: The table's columns of numbers. They are standardised by the training split.
+        categories: Its columns of categories. A name that the training split does not have is a
+            value of its own, and so is an empty cell in any column.
+        log: Those of the numbers that are read as sign(x) log(1 + |x|), for what is skewed.
+    """
+
+    encoder: Encoder
+    kind: Literal["tabular"] = "tabular"
+    numbers: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        _require_network(self.encoder, TABULAR_NETWORKS, self.kind)
+        require(not self.encoder.weights, "encoder.weights", "none", self.encoder.weights)
+        expected = "at least one column here or in categories"
+        require(bool(self.columns), "numbers", expected, self.numbers)
+        distinct = len(set(self.columns)) == len(self.columns)
+        expected = "all different, and none of numbers"
+        require(distinct, "categories", expected, self.categories)
+        require(set(self.log) <= set(self.numbers), "log", "some of numbers", self.log)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns, first the numbers."""
+        return (*self.numbers, *self.categories)

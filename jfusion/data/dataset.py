@@ -16,6 +16,7 @@ from jfusion.config import (
     Image,
     MultiLabel,
     Regression,
+    Tabular,
     Target,
     Text,
 )
@@ -234,9 +235,16 @@ def _best_possible(config: Config, test: Split) -> dict[str, float]:
 
 
 def _reader(
-    name: str, part: Text | Image | Frames, folder: Path | None, train: Source, cache_dir: str
+    name: str,
+    part: Text | Image | Frames | Tabular,
+    folder: Path | None,
+    train: Source,
+    cache_dir: str,
 ) -> InputReader:
     """What turns the cells of a modality into arrays, as config and checkpoint have it."""
+    if isinstance(part, Tabular):
+        options = {"log": part.log, "cache_dir": cache_dir}
+        return TabularInput.fit(train, part.numbers, part.categories, **options)
     if isinstance(part, Frames):
         options = {"features": part.features, "steps": part.steps, "cache_dir": cache_dir}
         return SequenceInput.fit(train, part.column, **options)

@@ -20,6 +20,7 @@ from jfusion.models.layers import next_key
 from jfusion.models.mean_pool import MeanPool
 from jfusion.models.mobilenet_v2 import MobileNetV2
 from jfusion.models.pixels import Pixels
+from jfusion.models.tabular import Tabular
 from jfusion.models.temporal_cnn import TemporalCNN
 from jfusion.models.text_cnn import TextCNN
 
@@ -31,6 +32,7 @@ NETWORKS = {
     "frame_transformer": FrameTransformer,
     "mean_pool": MeanPool,
     "mobilenet_v2": MobileNetV2,
+    "tabular": Tabular,
     "temporal_cnn": TemporalCNN,
     "text_cnn": TextCNN,
 }

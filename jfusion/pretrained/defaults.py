@@ -97,4 +97,6 @@ DEFAULTS = {
         "dropout": 0.1,
         "max_steps": 1000,
     },
+    # The reader of columns has none either; `numbers` and `categories` come from the data.
+    "tabular": {"numbers": 0, "categories": (0,), "width": 64, "layers": 2, "dropout": 0.1},
 }

@@ -20,6 +20,7 @@ from jfusion.config import (
     Image,
     MultiLabel,
     Regression,
+    Tabular,
     Target,
     Text,
 )
@@ -113,7 +114,7 @@ def model_spec(
 
     Args:
         config: The experiment.
-        dataset: Its data: vocabulary sizes, widths of sequences and label names.
+        dataset: Its data: vocabulary sizes, widths of sequences and tables, and label names.
         folders: As for `encoder_specs`.
         statistics: See `statistics`.
 
@@ -130,7 +131,10 @@ def model_spec(
                 pretrained=name in folders,
             )
         if isinstance(part, Frames):
-            _fit_width(f"config.inputs.{name}", encoders[name]["sizes"], dataset.inputs[name].width)
+            features = {"features": dataset.inputs[name].width}
+            _fit_sizes(f"config.inputs.{name}", encoders[name]["sizes"], features)
+        if isinstance(part, Tabular):
+            _fit_sizes(f"config.inputs.{name}", encoders[name]["sizes"], dataset.inputs[name].sizes)
     fusion = asdict(config.fusion)
     modality_dropout = fusion.pop("modality_dropout")
     return {
@@ -167,7 +171,7 @@ def pretrained_weights(
 
 
 def _encoder_spec(
-    key: str, part: Text | Image | Frames, described: networks.Network | None
+    key: str, part: Text | Image | Frames | Tabular, described: networks.Network | None
 ) -> dict[str, Any]:
     kind = part.encoder.network
     if described is not None and described.network != kind:
@@ -190,6 +194,8 @@ def _encoder_spec(
                 f"{key}.steps: {part.steps}, but the network has {sizes['max_steps']} positions "
                 f"({key}.encoder.sizes.max_steps)"
             )
+        return spec
+    if isinstance(part, Tabular):
         return spec
     if isinstance(part, Text):
         positions = numbers["max_position_embeddings"]
@@ -220,13 +226,13 @@ def _head_spec(target: Target, outputs: int, statistics: Mapping[str, Any]) -> d
             return {"kind": "vectors", "outputs": target.width}
 
 
-def _fit_width(key: str, sizes: dict[str, Any], width: int) -> None:
-    """Sets the number of features; raises `ConfigError` where the config has another."""
-    if sizes.setdefault("features", width) != width:
-        raise ConfigError(
-            f"{key}.encoder.sizes.features: {sizes['features']}, but the data have {width}; leave "
-            "it out"
-        )
+def _fit_sizes(key: str, sizes: dict[str, Any], found: Mapping[str, Any]) -> None:
+    """Sets what the data tell; raises `ConfigError` where the config has something else."""
+    for name, size in found.items():
+        if sizes.setdefault(name, size) != size:
+            raise ConfigError(
+                f"{key}.encoder.sizes.{name}: {sizes[name]}, but the data have {size}; leave it out"
+            )
 
 
 def _fit_vocabulary(key: str, sizes: dict[str, Any], words: int, pretrained: bool) -> None:

@@ -5,6 +5,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
+from jfusion import config as schema
 from jfusion.data import dataset
 from jfusion.data.cache import materialize
 from jfusion.data.problems import DataError
@@ -176,3 +177,16 @@ def test_a_split_names_the_columns_of_a_bad_cell():
     assert split.status(1) == "bad: facts: price: 'x' is not a number"
     with pytest.raises(DataError, match="has no column 'size'"):
         prepare_split(Rows([dict.fromkeys(NUMBERS, 1) | {"condition": "a"}]), {"facts": fitted()})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "numbers: expected at least one column here or in categories"),
+        ({"numbers": ("a", "b"), "categories": ("a",)}, "categories: expected all different"),
+        ({"numbers": ("a",), "log": ("b",)}, "log: expected some of numbers"),
+    ],
+)
+def test_the_section_refuses_what_makes_no_sense(options, message):
+    with pytest.raises(schema.RangeError, match=message):
+        schema.Tabular(schema.Encoder("tabular"), **options)

@@ -7,6 +7,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from jfusion.config import (
+    Classes,
     ConcatFusion,
     Config,
     ConfigError,
@@ -15,9 +16,11 @@ from jfusion.config import (
     Image,
     MultiLabel,
     Phase,
+    Tabular,
     Text,
     Train,
 )
+from jfusion.data.dataset import load
 from jfusion.pretrained.hub import WeightsError
 from jfusion.training import assemble
 from jfusion.training.state import Network
@@ -105,6 +108,42 @@ def test_pretrained_the_folder_defines_the_network(text_folder):
         "dropout": 0.0,
         "attention_dropout": 0.1,
     }
+
+
+def a_table(**sizes):
+    """The spec of a table of two numbers and a category of listings, and its rows."""
+    part = Tabular(
+        Encoder("tabular", sizes=sizes), numbers=("price", "reviews"), categories=("condition",)
+    )
+    config = Config(
+        inputs={"facts": part},
+        targets={"product": Classes("code")},
+        train=Train(phases=(Phase(epochs=1),)),
+        data=Data(source="products", rows=40, on_error="skip"),
+    )
+    loaded = load(config, {})
+    return assemble.model_spec(config, loaded, {}, {"product": {}}), loaded
+
+
+def test_a_table_is_as_wide_as_the_data_say():
+    spec, loaded = a_table(width=8)
+    assert spec["encoders"]["facts"] == {
+        "network": "tabular",
+        "sizes": {"width": 8, "numbers": 2, "categories": (5,)},
+    }
+    network = Network(json.loads(json.dumps(spec)), np.float32)  # as a model folder keeps it
+    assert network.params["encoders/facts/categories/0/table"].shape == (5, 8)
+    split = loaded.splits["train"]
+    assert split.inputs["facts"]["numbers"].shape == (len(split.source), 2)
+    # The same columns in another table: names that training did not have are one value more.
+    assert loaded.inputs["facts"].encode([(1, 2, "broken")]).arrays["categories"] == [[1]]
+
+
+def test_a_table_of_another_width_is_refused():
+    with pytest.raises(
+        ConfigError, match=r"facts\.encoder\.sizes\.numbers: 3, but the data have 2"
+    ):
+        a_table(numbers=3)
 
 
 def test_modalities_are_hidden_only_where_there_are_several():
