@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -6,6 +7,14 @@ import pytest
 from jfusion.data.builders import mm_imdb
 from tests.standins import daic_woz as interviews
 from tests.standins import mm_imdb as standin
+from tests.standins import rakuten as products
+from tests.standins.tables import poster
+
+
+def numbers(lines):
+    """The rows of the printed tables: name -> cells."""
+    rows = (line.split() for line in lines)
+    return {" ".join(row[:-4]): row[-4:] for row in rows if len(row) > 4}
 
 
 def prepare(*arguments):
@@ -21,9 +30,7 @@ def test_builds_once_and_describes_what_is_there(tmp_path):
     assert first.stderr == ""  # no bars and no log lines where there is no terminal
     told, *table = first.stdout.splitlines()
     assert told == f"mm_imdb is built: {tmp_path}/tfds/mm_imdb/1.0.0"
-    rows = {
-        " ".join(line.split()[:-4]): line.split()[-4:] for line in table if len(line.split()) > 4
-    }
+    rows = numbers(table)
     assert rows["movies"] == ["36", "6", "18", "60"]
     assert rows["without label"][-1] == "2"
     assert list(rows).index("Drama") < list(rows).index("Film-Noir")
@@ -49,9 +56,7 @@ def test_interviews_are_counted_and_what_is_odd_is_named(tmp_path):
     assert first.stderr == ""
     told, *table = first.stdout.splitlines()
     assert told == f"daic_woz is built: {tmp_path}/tfds/daic_woz/1.0.0"
-    rows = {
-        " ".join(line.split()[:-4]): line.split()[-4:] for line in table if len(line.split()) > 4
-    }
+    rows = numbers(table)
     assert rows["sessions"] == ["9", "2", "1", "12"]
     assert rows["without video"] == ["1", "0", "0", "1"]
     assert rows["without score"] == ["0", "0", "1", "1"]
@@ -65,6 +70,83 @@ def test_interviews_are_counted_and_what_is_odd_is_named(tmp_path):
     ]
 
 
+def test_products_are_built_and_audited(tmp_path):
+    odd = products.write(tmp_path / "rakuten", codes=3)
+    where = ("--data_dir", tmp_path / "tfds")
+    first = prepare("--dataset", "rakuten", "--source", tmp_path / "rakuten", *where, "--audit")
+    assert first.returncode == 0, first.stderr
+    assert first.stderr == ""
+    told, *lines = first.stdout.splitlines()
+    folder = tmp_path / "tfds" / "rakuten" / "1.0.0"
+    assert told == f"rakuten is built: {folder}"
+    rows = numbers(lines)
+    assert rows["products"][-1] == rows["rows"][-1] == "60"
+    assert rows["broken picture"][-1] == "2" and rows["40"][-1] == "20" and rows["60"][-1] == "0"
+    assert f"missing picture: {odd['no_picture']}" in lines
+    assert "designation, same text: 0 groups span splits" in lines
+    assert "image, same pixels: 0 groups span splits" in lines
+    report = json.loads((folder / "audit.json").read_text())
+    assert sum(report["splits"].values()) == 60
+    assert lines[-3:] == [
+        f"audit: {folder}/audit.json",
+        "",
+        "next:  python -m jfusion.main --config configs/product_fusion.py:rakuten "
+        f"--config.data.path={tmp_path}/tfds",
+    ]
+
+    # What was built is audited just so, here in another column.
+    options = ("--audit", "--text_column", "code", "--report", tmp_path / "codes.json")
+    again = prepare("--dataset", "rakuten", *where, *options)
+    assert again.returncode == 0, again.stderr
+    alike_in_train = numbers(again.stdout.splitlines())["code: same text"]
+    assert alike_in_train == ["0", *rows["products"][1:3], "18"]
+    (finding,) = json.loads((tmp_path / "codes.json").read_text())["findings"]
+    assert (finding["column"], finding["groups"]) == ("code", 3)
+
+
+def test_any_table_can_be_audited(tmp_path):
+    table = tmp_path / "mine.csv"
+    table.write_text(
+        "title,picture,split\nÉtui [noir],a.png,train\nLampe,a.png,train\netui noir,b.png,test\n"
+        "Vase,,val\nBol,broken.png,dev\n"
+    )
+    (tmp_path / "a.png").write_bytes(poster())
+    (tmp_path / "b.png").write_bytes(poster(kind="BMP"))
+    (tmp_path / "broken.png").write_bytes(b"")
+    columns = ("--text_column", "title", "--image_column", "picture", "--split_column", "split")
+    result = prepare("--dataset", "table", "--source", table, *columns, "--audit")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    lines = result.stdout.splitlines()
+    rows = numbers(lines)
+    assert rows["rows"] == ["2", "2", "1", "5"]
+    assert rows["title: same text"] == ["0", "0", "1", "1"]  # in train, which is told last
+    assert rows["picture: unreadable"] == ["0", "1", "0", "1"]
+    assert f"  train: {table} row 1 = test: {table} row 3" in lines
+    assert lines[-1] == f"audit: {tmp_path}/mine.audit.json"
+    findings = json.loads((tmp_path / "mine.audit.json").read_text())["findings"]
+    assert [finding["rows"] for finding in findings[:2]] == [
+        {"train": 1, "val": 0, "test": 1},
+        {"train": 2, "val": 0, "test": 1},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["table"], "error: --dataset: a table needs no building; give --audit"),
+        (["table", "--audit"], "error: --source: say which table"),
+        (["table", "--audit", "--source", "t.csv"], "error: --text_column, --image_column: say"),
+        (["table", "--audit", "--source", "t.csv", "--text_column", "a"], "error: no table file"),
+        (["rakuten", "--split_column", "a"], "error: --split_column: rakuten has splits"),
+    ],
+)
+def test_an_audit_that_cannot_be_is_told_in_one_line(arguments, message):
+    result = prepare("--dataset", *arguments)
+    assert result.returncode == 2 and result.stdout == ""
+    assert result.stderr.startswith(message) and result.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("dataset", "arguments", "message"),
     [
@@ -72,6 +154,7 @@ def test_interviews_are_counted_and_what_is_odd_is_named(tmp_path):
         ("mm_imdb", [], "error: --source: say where mm_imdb lies"),
         ("daic_woz", ["--source", "nowhere"], "error: nowhere: no such folder"),
         ("daic_woz", [], "error: --source: say where daic_woz lies"),
+        ("rakuten", ["--source", "nowhere"], "error: nowhere: no such folder"),
     ],
 )
 def test_a_wrong_source_gives_one_line(tmp_path, dataset, arguments, message):
@@ -90,5 +173,6 @@ def test_an_unknown_data_set_gives_the_known_ones():
 
 def test_help_lists_every_flag():
     result = prepare("--help")
-    for flag in ("--dataset", "--source", "--data_dir"):
-        assert flag in result.stdout
+    for flag in ("dataset", "source", "data_dir", "text_column", "image_column", "report"):
+        assert f"--{flag}" in result.stdout
+    assert "--[no]audit" in result.stdout
