@@ -94,7 +94,10 @@ class Text:
             features are averaged; what is left out is counted.
         tokenizer: A folder or hub id; empty takes that of the encoder's weights, or, for an encoder
             from scratch, fits a vocabulary of whole words on the training split.
-        vocabulary: Size of a fitted vocabulary.
+        vocabulary: Size of a fitted vocabulary: the commonest words, special tokens among them. For
+            text_cnn there are none: the words alone, and padding on top.
+        ids: The cells are lists of token numbers already, `[15, 847, 23]`: numbers from 1 to
+            `vocabulary`, and 0 for padding.
     """
 
     encoder: Encoder
@@ -104,12 +107,14 @@ class Text:
     windows: int = 1
     tokenizer: str = ""
     vocabulary: int = 15_000
+    ids: bool = False
 
     def __post_init__(self):
         _require_network(self.encoder, TEXT_NETWORKS, self.kind)
         require(self.max_tokens >= 3, "max_tokens", "at least 3", self.max_tokens)
         require(self.windows >= 1, "windows", "at least 1", self.windows)
         require(self.vocabulary >= 10, "vocabulary", "at least 10", self.vocabulary)
+        require(not (self.ids and self.tokenizer), "tokenizer", "none with ids", self.tokenizer)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from jfusion.data.split import InputReader, Split, bad_cells, prepare_split, req
 from jfusion.data.tabular import TabularInput
 from jfusion.data.targets import TargetColumn, labels_of, target_of
 from jfusion.data.text import TextInput, Vocabulary
+from jfusion.data.tokens import TokenInput
 from jfusion.pretrained import hub, networks
 
 # The column of each data set that knows all names that may stand there.
@@ -57,7 +58,7 @@ class Dataset:
 
 def input_from_spec(spec: Mapping[str, Any], folder: Path, name: str) -> InputReader:
     """The input whose `spec()` and `save(folder, name)` were kept."""
-    readers = (TextInput, ImageInput, SequenceInput, TabularInput)
+    readers = (TextInput, TokenInput, ImageInput, SequenceInput, TabularInput)
     kinds = {reader.kind: reader for reader in readers}
     return kinds[spec["kind"]].from_spec(spec, folder, name)
 
@@ -252,6 +253,9 @@ def _reader(
         resample = networks.describe(folder).resample if folder else ""
         size = {"size": part.size, "crop": part.crop, "trim": part.trim}
         return ImageInput(part.column, **size, resample=resample or "bicubic")
+    sizes = {"max_tokens": part.max_tokens, "windows": part.windows}
+    if part.ids:
+        return TokenInput(part.column, part.vocabulary, **sizes)
     if part.tokenizer:
         folder = hub.find(part.tokenizer, weights=False, key=f"inputs.{name}.tokenizer")
     if folder is not None:
@@ -261,9 +265,11 @@ def _reader(
         key = ["tokenizer", importlib.metadata.version("transformers"), digests]
         kept = remember(cache_dir, key, lambda: asdict(Vocabulary.load(folder)))
     else:
-        key = ["words", train.fingerprint, part.column, part.vocabulary]
+        plain = part.encoder.network == "text_cnn"
+        fit = Vocabulary.fit_plain if plain else Vocabulary.fit
+        what = "plain words" if plain else "words"
+        key = [what, train.fingerprint, part.column, part.vocabulary]
         texts = (train[row][part.column] for row in range(len(train)))
         full = (text for text in texts if not is_empty(text))
-        kept = remember(cache_dir, key, lambda: asdict(Vocabulary.fit(full, part.vocabulary)))
-    sizes = {"max_tokens": part.max_tokens, "windows": part.windows}
+        kept = remember(cache_dir, key, lambda: asdict(fit(full, part.vocabulary)))
     return TextInput(part.column, Vocabulary(**kept), **sizes)

@@ -19,7 +19,7 @@ def lines(split: Split, inputs: Mapping[str, InputReader]) -> list[str]:
         rows = split.keep[split.present[name][split.keep]]
         here = {note: values[rows] for note, values in notes.items()}
         line = ""
-        if len(rows) and inputs[name].kind == "text":
+        if len(rows) and inputs[name].kind in ("text", "tokens"):
             line = _of_text(here["used"], inputs[name].arrays["ids"][0])
         if len(rows) and inputs[name].kind == "sequence":
             line = _of_sequence(here["valid"], here["infinite"])

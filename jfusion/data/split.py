@@ -16,8 +16,9 @@ from jfusion.data.source import Source, Subset
 from jfusion.data.tabular import TabularInput
 from jfusion.data.targets import TargetColumn
 from jfusion.data.text import TextInput
+from jfusion.data.tokens import TokenInput
 
-InputReader = TextInput | ImageInput | SequenceInput | TabularInput
+InputReader = TextInput | TokenInput | ImageInput | SequenceInput | TabularInput
 """What turns the cells of a modality into arrays."""
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tokenizers
 
 from jfusion.data.columns import Cells
 from jfusion.data.problems import DataError
+from jfusion.data.windows import Windows
 
 _FILES = ("tokenizer.json", "vocab.txt")
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
@@ -60,13 +60,7 @@ class Vocabulary:
         """
         normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
         splitter = tokenizers.pre_tokenizers.BertPreTokenizer()
-        counts = collections.Counter(
-            word
-            for text in texts
-            if not _fault(text)
-            for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
-        )
-        words = sorted(counts, key=lambda word: (-counts[word], word))
+        words = _commonest(texts, normalizer, splitter)
         chosen = [*_SPECIAL, *(word for word in words if word not in _SPECIAL)][:size]
         numbers = {word: number for number, word in enumerate(chosen)}
         tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(numbers, unk_token="[UNK]"))
@@ -78,18 +72,40 @@ class Vocabulary:
         )
         return cls(tokenizer.to_str(), numbers["[PAD]"])
 
+    @classmethod
+    def fit_plain(cls, texts: Iterable[Any], size: int) -> "Vocabulary":
+        """Lower-case words and numerals of the texts, the most common first, and nothing besides.
+
+        There are no special tokens and no punctuation, and words that are not known are left out.
+        Word k of n has number k, and 0 is padding.
+
+        Args:
+            texts: As for `fit`.
+            size: The number of words n at most.
+        """
+        normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
+        between = tokenizers.Regex(r"[^\p{L}\p{M}\p{N}]+")
+        splitter = tokenizers.pre_tokenizers.Split(between, "removed")
+        words = _commonest(texts, normalizer, splitter)[:size]
+        numbers = {word: number for number, word in enumerate(["[PAD]", *words])}
+        # `TextInput` leaves out what has the number of the padding.
+        tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(numbers, unk_token="[PAD]"))
+        tokenizer.normalizer = normalizer
+        tokenizer.pre_tokenizer = splitter
+        return cls(tokenizer.to_str(), numbers["[PAD]"])
+
 
 class TextInput:
     """A text column, preprocessed to numbers (N: `max_tokens`, W: `windows`).
 
     A text is cut into windows of N tokens, each with its own special tokens. If there are more than
     W, those that are taken are spread evenly over the text, from its beginning to its end; W = 1
-    takes the beginning.
+    takes the beginning. Words that a vocabulary gives the number of its padding (see
+    `Vocabulary.fit_plain`) are left out before that.
 
     Attributes:
         column: The column of the table.
-        arrays: `{array: (shape of a row, dtype)}`: `ids` int32 [N], `length` int32 []; with W > 1
-            `ids` int32 [W, N], `length` int32 [W], 0 for a window that is not used.
+        arrays: See `Windows.arrays`.
         vocab_size: The number of tokens.
     """
 
@@ -98,28 +114,28 @@ class TextInput:
 
     def __init__(self, column: str, vocabulary: Vocabulary, *, max_tokens: int, windows: int = 1):
         self.column = column
-        several = (windows,) if windows > 1 else ()
-        self.arrays = {"ids": ((*several, max_tokens), np.int32), "length": (several, np.int32)}
-        self._max_tokens = max_tokens
-        self._windows = windows
-        self._pad = vocabulary.pad
+        self._windows = Windows(max_tokens, windows, vocabulary.pad)
+        self.arrays = self._windows.arrays
         self._tokenizer = tokenizers.Tokenizer.from_str(vocabulary.tokenizer)
         # What a checkpoint sets here is someone else's limit; the arrays are padded below.
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._json = self._tokenizer.to_str()
         self.vocab_size = self._tokenizer.get_vocab_size()
-        self._tokenizer.enable_truncation(max_tokens)
         self._special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        unknown = getattr(self._tokenizer.model, "unk_token", None)
+        self._sparse = bool(unknown) and self._tokenizer.token_to_id(unknown) == vocabulary.pad
+        if not self._sparse:
+            self._tokenizer.enable_truncation(max_tokens)
 
     def spec(self) -> dict[str, Any]:
         """All that fixes the result, JSON-ready; the tokenizer by its hash."""
         return {
             "kind": self.kind,
             "column": self.column,
-            "max_tokens": self._max_tokens,
-            "windows": self._windows,
-            "pad": self._pad,
+            "max_tokens": self._windows.tokens,
+            "windows": self._windows.count,
+            "pad": self._windows.pad,
             "tokenizer": hashlib.sha256(self._json.encode()).hexdigest(),
         }
 
@@ -151,33 +167,27 @@ class TextInput:
         """
         bad = {i: reason for i, cell in enumerate(cells) if (reason := _fault(cell))}
         good = [i for i in range(len(cells)) if i not in bad]
-        ids = np.full((len(cells), self._windows, self._max_tokens), self._pad, np.int32)
-        length = np.zeros((len(cells), self._windows), np.int32)
-        used = np.zeros(len(cells), np.float32)
-        ids[list(bad)] = 0
-        for i, encoding in zip(
-            good, self._tokenizer.encode_batch_fast([cells[i] for i in good]), strict=True
-        ):
-            windows = [encoding.ids, *(more.ids for more in encoding.overflowing)]
-            taken = self._spread(windows)
-            for w, window in enumerate(taken):
-                length[i, w] = len(window)
-                ids[i, w, : length[i, w]] = window
-            used[i] = self._count(taken) / max(1, self._count(windows)) if windows[1:] else 1
-        shapes = {name: (len(cells), *shape) for name, (shape, _) in self.arrays.items()}
-        arrays = {"ids": ids.reshape(shapes["ids"]), "length": length.reshape(shapes["length"])}
+        encodings = self._tokenizer.encode_batch_fast([cells[i] for i in good])
+        texts = {i: self._cut(encoding) for i, encoding in zip(good, encodings, strict=True)}
+        arrays, used = self._windows.pack(texts, len(cells), self._special)
         return Cells(arrays, bad, {"used": used})
 
-    def _spread(self, windows: list[list[int]]) -> list[list[int]]:
-        """As many windows as there is room for, the first and the last among them."""
-        if len(windows) <= self._windows:
-            return windows
-        steps = np.linspace(0, len(windows) - 1, self._windows)  # for W = 1 that is [0]
-        return [windows[round(step)] for step in steps]
+    def _cut(self, encoding: tokenizers.Encoding) -> list[list[int]]:
+        """All windows of a text."""
+        if self._sparse:
+            return self._windows.cut([i for i in encoding.ids if i != self._windows.pad])
+        return [encoding.ids, *(more.ids for more in encoding.overflowing)]
 
-    def _count(self, windows: list[list[int]]) -> int:
-        """The tokens of the text in some windows."""
-        return sum(len(window) - self._special for window in windows)
+
+def _commonest(texts: Iterable[Any], normalizer: Any, splitter: Any) -> list[str]:
+    """All words of some texts, by falling count and then by name."""
+    counts = collections.Counter(
+        word
+        for text in texts
+        if not _fault(text)
+        for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
+    )
+    return sorted(counts, key=lambda word: (-counts[word], word))
 
 
 def _file(name: str) -> str:

@@ -272,5 +272,5 @@ class Reporter:
     def _text(self, split: Split, row: int) -> str | None:
         for name, part in self._config.inputs.items():
             if isinstance(part, schema.Text) and split.present[name][row]:
-                return split.source[row][part.column]
+                return str(split.source[row][part.column])
         return None

@@ -151,10 +151,58 @@ def test_bad_cells_leave_their_neighbours_alone():
     assert fitted().encode([]).arrays["ids"].shape == (0, 8)
 
 
-@pytest.mark.parametrize("kind", ["fitted", "pretrained"])
+def plain(size=100, max_tokens=8, windows=1, texts=TEXTS):
+    words = Vocabulary.fit_plain(texts, size)
+    return TextInput("plot", words, max_tokens=max_tokens, windows=windows)
+
+
+def test_plain_words_have_neither_special_tokens_nor_punctuation():
+    made = plain()
+    # dog and the occur three and three times, then come a, cat, end and zebra, each once.
+    cells = made.encode(["The dog: a cat, the end (zebra)!"])
+    assert cells.arrays["ids"].tolist() == [[2, 1, 3, 4, 2, 5, 6, 0]]
+    assert cells.arrays["length"].tolist() == [7]
+    assert made.vocab_size == 6 + 1  # with the padding
+    assert plain(size=2).vocab_size == 2 + 1
+
+
+def test_words_are_letters_of_any_script_and_numerals():
+    made = plain(texts=["L'été 2x10,5cm 北京 n° 3"])
+    words = sorted(
+        json.loads(Vocabulary.fit_plain(["L'été 2x10,5cm"], 9).tokenizer)["model"][
+            "vocab"
+        ]
+    )
+    assert words == ["2x10", "5cm", "[PAD]", "ete", "l"]
+    assert made.encode(["ÉTÉ", "ete", "北"]).arrays["length"].tolist() == [1, 1, 1]
+
+
+def test_unknown_plain_words_are_left_out_before_a_text_is_cut():
+    made = plain(size=2, max_tokens=3)  # knows dog and the
+    cells = made.encode(
+        ["dog " * 9, "[PAD] so the many pad words dog here", "none of it", "a cat the"]
+    )
+    assert cells.arrays["ids"].tolist() == [[1, 1, 1], [2, 1, 0], [0, 0, 0], [2, 0, 0]]
+    assert cells.arrays["length"].tolist() == [3, 2, 0, 1]
+    np.testing.assert_allclose(cells.notes["used"], [3 / 9, 1, 1, 1])
+    assert not cells.bad
+
+
+def test_plain_words_fill_windows_spread_over_the_text():
+    text = " ".join(WORDS)
+    made = plain(max_tokens=4, windows=3, texts=[text]).encode([text, WORDS[7]])
+    ids = [number - 1 for number in made.arrays["ids"][0].ravel().tolist()]
+    assert ids == [0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19]
+    assert made.arrays["length"].tolist() == [[4, 4, 4], [1, 0, 0]]
+    np.testing.assert_allclose(made.notes["used"], [12 / 20, 1])
+
+
+@pytest.mark.parametrize("kind", ["fitted", "plain", "pretrained"])
 def test_a_saved_input_is_the_same_input(kind, tmp_path, request):
     if kind == "fitted":
         made = fitted()
+    elif kind == "plain":
+        made = plain(size=3)
     else:
         folder = request.getfixturevalue("pretrained")
         made = TextInput("plot", Vocabulary.load(folder), max_tokens=9, windows=3)
