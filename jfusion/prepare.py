@@ -98,6 +98,11 @@ SPLIT_COLUMN = flags.DEFINE_string(
     "Audit of a table: the column with train, val or test. Empty: the random split that training "
     "makes of it with seed 0.",
 )
+VAL_PATH = flags.DEFINE_string("val_path", "", "Audit of a table: a separate one for validation.")
+TEST_PATH = flags.DEFINE_string("test_path", "", "Audit of a table: a separate one for the test.")
+ROOT = flags.DEFINE_string(
+    "root", "", "Audit of a table: the folder that picture paths are relative to; empty: its own."
+)
 REPORT = flags.DEFINE_string(
     "report",
     "",
@@ -112,8 +117,9 @@ def main() -> None:
         audit_table()
         return
     name, known = DATASET.value, DATASETS[DATASET.value]
-    if SPLIT_COLUMN.value:
-        raise UserError(f"--split_column: {name} has splits of its own")
+    for flag in (SPLIT_COLUMN, VAL_PATH, TEST_PATH, ROOT):
+        if flag.value:
+            raise UserError(f"--{flag.name}: {name} has splits of its own; it is for tables")
     # Only now what is heavy, so that a wrong flag ends at once.
     import tensorflow_datasets as tfds
 
@@ -151,7 +157,14 @@ def audit_table() -> None:
     from jfusion.config import Data
     from jfusion.data import table
 
-    data = Data("table", path=SOURCE.value, split_column=SPLIT_COLUMN.value)
+    data = Data(
+        source="table",
+        path=SOURCE.value,
+        root=ROOT.value,
+        val_path=VAL_PATH.value,
+        test_path=TEST_PATH.value,
+        split_column=SPLIT_COLUMN.value,
+    )
     file = Path(REPORT.value or Path(SOURCE.value).with_suffix(".audit.json"))
     audit(table.splits(data, pictures=pictures), texts, pictures, file)
 

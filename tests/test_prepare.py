@@ -131,6 +131,21 @@ def test_any_table_can_be_audited(tmp_path):
     ]
 
 
+def test_tables_of_several_files_can_be_audited(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").write_bytes(poster())
+    paths = {name: tmp_path / f"{name}.csv" for name in ("train", "val", "test")}
+    for path, picture in zip(paths.values(), ("a.png", "a.png", ""), strict=True):
+        path.write_text(f"title,picture\n{path.stem},{picture}\n")
+    options = ("--val_path", paths["val"], "--test_path", paths["test"])
+    options += ("--image_column", "picture", "--root", tmp_path / "pictures", "--audit")
+    result = prepare("--dataset", "table", "--source", paths["train"], *options)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert numbers(lines)["picture: same pixels"] == ["0", "1", "0", "1"]
+    assert f"  train: {paths['train']} row 1 = val: {paths['val']} row 1" in lines
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -139,6 +154,7 @@ def test_any_table_can_be_audited(tmp_path):
         (["table", "--audit", "--source", "t.csv"], "error: --text_column, --image_column: say"),
         (["table", "--audit", "--source", "t.csv", "--text_column", "a"], "error: no table file"),
         (["rakuten", "--split_column", "a"], "error: --split_column: rakuten has splits"),
+        (["mm_imdb", "--val_path", "a.csv"], "error: --val_path: mm_imdb has splits"),
     ],
 )
 def test_an_audit_that_cannot_be_is_told_in_one_line(arguments, message):
