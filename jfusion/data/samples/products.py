@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.metrics import accuracy_score, f1_score
 
 from jfusion.data.problems import DataError
 from jfusion.data.samples import objects, titles
@@ -198,34 +197,35 @@ def sources(rows: int = 0, seed: int = 0) -> dict[str, Products]:
 def best_possible(
     source: Products, columns: Collection[str] = COLUMNS, rows: Sequence[int] | None = None
 ) -> dict[str, float]:
-    """The scores of a reader who understands everything in the given columns.
+    """The scores of readers who understand everything in the given columns.
 
-    The reader knows how listings are made, sees what a row's cells in `columns` show, and predicts
-    the class that is most probable given that, which makes the fewest errors. It is scored, as a
-    model is, against the labels of the split, wrong ones included.
+    They know how listings are made and see what a row's cells in `columns` show. One predicts the
+    class that is most probable given that, which makes the fewest errors. Where classes cannot be
+    told apart, that gives up all but one of them, and macro F1 counts every class alike: another
+    reader spreads its answers over them so that macro F1 is as high as can be expected. Both are
+    scored, as a model is, against the labels of the split, wrong ones included.
 
     Args:
         source: A split of the sample.
-        columns: Which of `COLUMNS` the reader sees.
+        columns: Which of `COLUMNS` the readers see.
         rows: The rows to score, those that a model is scored on; None is all.
 
     Returns:
-        `macro_f1` over all classes, and `accuracy`.
+        The second reader's `macro_f1`, and the first one's `accuracy`.
     """
-    likely = _likely_classes()
-    rows = range(len(source)) if rows is None else rows
-    labels, predicted = [], []
-    for row in rows:
+    known = _probabilities()
+    counts: dict[tuple, np.ndarray] = {}
+    for row in range(len(source)) if rows is None else rows:
         visible = [column for column in source.columns(row) if column in columns]
-        predicted.append(likely[source.traits(row).seen(visible)])
-        labels.append(source.label(row))
-    every = range(len(LABELS))
-    return {
-        "macro_f1": float(
-            f1_score(labels, predicted, labels=every, average="macro", zero_division=0)
-        ),
-        "accuracy": float(accuracy_score(labels, predicted)),
-    }
+        seen = source.traits(row).seen(visible)
+        counts.setdefault(seen, np.zeros(len(LABELS)))[source.label(row)] += 1
+    here = np.stack(list(counts.values()))  # [S, C]: what is seen, and which label stands there
+    probable = np.stack([known[seen] for seen in counts])
+    right = np.take_along_axis(here, probable.argmax(1)[:, None], axis=1).sum()
+    shares = _for_macro_f1(probable, here.sum(1))
+    hits, made = (shares * here).sum(0), here.sum(1) @ shares + here.sum(0)
+    f1 = np.divide(2 * hits, made, out=np.zeros(len(LABELS)), where=made > 0)
+    return {"macro_f1": float(f1.mean()), "accuracy": float(right / here.sum())}
 
 
 def _price(rng: random.Random, step: int) -> float:
@@ -239,8 +239,8 @@ def _draw(stream: str, shown: str | None) -> bytes:
 
 
 @functools.cache
-def _likely_classes() -> dict[tuple, int]:
-    """What is seen -> the most probable class, by listing every kind of listing."""
+def _probabilities() -> dict[tuple, np.ndarray]:
+    """What is seen -> the probability of each class [C], by listing every kind of listing."""
     weights: dict[tuple, np.ndarray] = {}
     for label, dear, condition in itertools.product(
         range(len(LABELS)), (False, True), range(len(CONDITIONS))
@@ -250,10 +250,31 @@ def _likely_classes() -> dict[tuple, int]:
             continue
         traits = Traits(label, dear, condition)
         share = told.share if told.dear is not None else told.share / 2
-        for size in range(len(COLUMNS) + 1):
-            for columns in itertools.combinations(COLUMNS, size):
+        # Reviews tell nothing: with them or without, the same is seen.
+        for size in range(len(COLUMNS)):
+            for columns in itertools.combinations([c for c in COLUMNS if c != "reviews"], size):
                 weight = weights.setdefault(traits.seen(columns), np.zeros(len(LABELS)))
                 weight[label] += share
-    # Noise changes every probability in the same way, and not their order. (Each kind counts
-    # several times, once for every set of columns that shows the same: all kinds equally often.)
-    return {seen: int(weight.argmax()) for seen, weight in weights.items()}
+    wrong = NOISE / (len(LABELS) - 1)
+    return {
+        seen: wrong + (1 - NOISE - wrong) * weight / weight.sum()
+        for seen, weight in weights.items()
+    }
+
+
+def _for_macro_f1(probable: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Which share of its answers a reader gives to each class, for the highest macro F1.
+
+    Args:
+        probable: The probability of each class given what is seen [S, C].
+        rows: In how many rows that is seen [S].
+
+    Returns:
+        [S, C], found by the method of Frank and Wolfe.
+    """
+    shares, expected = probable.copy(), rows @ probable
+    for step in range(1000):
+        hits, made = rows @ (shares * probable), rows @ shares + expected
+        gain = (probable - hits / made) / made  # half the slope of the sum of 2 hits / made
+        shares += (np.eye(len(expected))[gain.argmax(1)] - shares) / (step + 2)
+    return shares
