@@ -82,7 +82,7 @@ def recipe(bert: dict, adapters: float, rest: float) -> ConfigDict:
             fusion=dict(
                 kind="concat",
                 project=512,
-                norm=False,
+                norm="none",
                 hidden=(512,),
                 dropout=0.0,
                 modality_dropout=0.1,

@@ -82,7 +82,7 @@ def recipe(bert: dict, adapters: float, rest: float) -> ConfigDict:
             fusion=dict(
                 kind="concat",
                 project=512,
-                norm=True,
+                norm="layer",
                 hidden=(512,),
                 dropout=0.5,
                 modality_dropout=0.1,

@@ -86,7 +86,11 @@ class Config:
         ]
 
     def _require_parts(self) -> None:
-        """Contrast across modalities needs several, and a fusion that keeps them apart."""
+        """Raises where one section needs what another is not."""
+        for name, part in self.inputs.items():
+            fits = not part.encoder.dense or self.fusion.kind == "concat"
+            key = f"inputs.{name}.encoder.dense"
+            require(fits, key, f"0 with fusion.kind={self.fusion.kind}", part.encoder.dense)
         for name, target in self.targets.items():
             if target.kind == "embedding" and target.positives != "class":
                 key, value = f"targets.{name}.positives", target.positives

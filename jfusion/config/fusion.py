@@ -12,21 +12,28 @@ class ConcatFusion:
 
     Attributes:
         project: Width that each modality's feature is projected to first; 0 takes it as it is.
-        norm: LayerNorm after each projection and each fully connected layer.
+        norm: LayerNorm or BatchNorm after each projection and in each fully connected layer.
         hidden: Widths of the fully connected layers (Linear, ReLU, dropout) before the heads.
         dropout: Rate after each of them.
+        dropouts: A rate for each of them, in place of `dropout`.
         modality_dropout: Probability, per row and modality, of hiding a present modality in
             training; the last modality of a row is never hidden.
     """
 
     kind: Literal["concat"] = "concat"
     project: int = 0
-    norm: bool = False
+    norm: Literal["none", "layer", "batch"] = "none"
     hidden: tuple[int, ...] = (512,)
     dropout: float = 0.3
+    dropouts: tuple[float, ...] = ()
     modality_dropout: float = 0.0
 
     def __post_init__(self):
+        fits = len(self.dropouts) in (0, len(self.hidden))
+        require(fits, "dropouts", f"{len(self.hidden)} rates, as many as hidden", self.dropouts)
+        require(
+            all(0 <= x < 1 for x in self.dropouts), "dropouts", "rates in [0, 1)", self.dropouts
+        )
         require(self.project >= 0, "project", "0 or more", self.project)
         _require_rates(self)
 

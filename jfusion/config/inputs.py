@@ -54,6 +54,9 @@ class Encoder:
         sizes: Constructor numbers of the network, by the reference's names. Without `weights` they
             define it; with `weights` they may change only what has no parameters (dropout rates).
         lora: Adapters beside its linear layers.
+        dense: Width of a fully connected layer (with BatchNorm, ReLU, dropout) on its pooled
+            feature; 0 has none.
+        dense_dropout: Rate after that layer.
     """
 
     network: Literal[
@@ -72,8 +75,13 @@ class Encoder:
     revision: str = ""
     sizes: dict[str, Any] = field(default_factory=dict)
     lora: Lora = field(default_factory=Lora)
+    dense: int = 0
+    dense_dropout: float = 0.3
 
     def __post_init__(self):
+        require(self.dense >= 0, "dense", "0 or more", self.dense)
+        rate = self.dense_dropout
+        require(0 <= rate < 1, "dense_dropout", "in [0, 1)", rate)
         needs = not self.lora.weights or (self.weights and self.lora.rank)
         require(needs, "lora.weights", "none without weights and lora.rank", self.lora.weights)
 

@@ -145,6 +145,7 @@ class CrossAttention(nnx.Module):
         self,
         encoded: Mapping[str, Encoded],
         present: Mapping[str, jax.Array],
+        weight: jax.Array | None = None,
         *,
         rngs: nnx.Rngs | None = None,
     ) -> Fused:
@@ -153,12 +154,14 @@ class CrossAttention(nnx.Module):
         Args:
             encoded: The encodings.
             present: Which rows have which modality, bool `[B]` each.
+            weight: Not needed by this fusion, which looks at each row by itself.
             rngs: Streams for dropout.
 
         Returns:
             The joint feature, `[B, F]`, which is 0 in a row without any modality, each modality's
             own, and their weights in it.
         """
+        del weight
         names = sorted(encoded)
         masks = {name: encoded[name].mask & present[name][:, None] for name in names}
         present = {name: masks[name].any(axis=1) for name in names}

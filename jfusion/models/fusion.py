@@ -1,5 +1,6 @@
 """Fusion by concatenation: the pooled features of a row's modalities to one vector."""
 
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 
@@ -7,23 +8,32 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jfusion.models.batch_norm import BatchNorm
 from jfusion.models.encoded import Encoded, Fused
 from jfusion.models.layers import FAN_IN_INIT, Common, LayerNorm, Linear
+
+_NORMS = {
+    "none": None,
+    "layer": functools.partial(LayerNorm, epsilon=1e-5),
+    "batch": functools.partial(BatchNorm, epsilon=1e-3, momentum=0.01),  # as Keras has it
+}
 
 
 class Concat(nnx.Module):
     """Concatenates the pooled features and applies fully connected layers.
 
     A learnt vector stands for the pooled feature of an absent modality. Each layer is Linear,
-    LayerNorm if wanted, ReLU, dropout. With a single modality this is the classifier on top of one
-    encoder.
+    normalisation if wanted, ReLU, dropout. With a single modality this is the classifier on top of
+    one encoder.
 
     Args:
         widths: Width of each modality's pooled feature.
         hidden: Widths of the fully connected layers; none returns the concatenation itself.
         dropout: Rate after each layer.
         project: Width that a linear layer brings each pooled feature to first; 0 has none.
-        norm: LayerNorm after each projection, and in each layer before its ReLU.
+        norm: `layer` or `batch` normalises after each projection, and in each layer before its
+            ReLU; `none` does not.
+        dropouts: A rate for each layer, in place of `dropout`.
     """
 
     def __init__(
@@ -32,7 +42,8 @@ class Concat(nnx.Module):
         hidden: Sequence[int] = (512,),
         dropout: float = 0.0,
         project: int = 0,
-        norm: bool = False,
+        norm: str = "none",
+        dropouts: Sequence[float] = (),
         *,
         dtype: jnp.dtype = jnp.float32,
         param_dtype: jnp.dtype = jnp.float32,
@@ -45,13 +56,12 @@ class Concat(nnx.Module):
         self.projections = nnx.Dict(
             {n: Linear(widths[n], project, init=FAN_IN_INIT, **common) for n in projected}
         )
-        self.projection_norms = nnx.Dict(
-            {n: LayerNorm(project, epsilon=1e-5, **common) for n in projected if norm}
-        )
+        kind = _NORMS[norm]
+        self.projection_norms = nnx.Dict({n: kind(project, **common) for n in projected if kind})
         self.layers = nnx.List(
             Linear(i, o, init=FAN_IN_INIT, **common) for i, o in itertools.pairwise(sizes)
         )
-        self.norms = nnx.List(LayerNorm(size, epsilon=1e-5, **common) for size in sizes[1:] if norm)
+        self.norms = nnx.List(kind(size, **common) for size in sizes[1:] if kind)
         self.missing = nnx.Dict(
             {
                 name: nnx.Param(
@@ -60,14 +70,15 @@ class Concat(nnx.Module):
                 for name in names
             }
         )
-        self.dropout = nnx.Dropout(dropout)
-        self.project, self.norm = project, norm
+        self.dropouts = nnx.List(nnx.Dropout(r) for r in dropouts or [dropout] * len(hidden))
+        self.project = project
         self.width = sizes[-1]
 
     def __call__(
         self,
         encoded: Mapping[str, Encoded],
         present: Mapping[str, jax.Array],
+        weight: jax.Array | None = None,
         *,
         rngs: nnx.Rngs | None = None,
     ) -> Fused:
@@ -76,28 +87,36 @@ class Concat(nnx.Module):
         Args:
             encoded: The encodings.
             present: Which rows have which modality, bool `[B]` each.
+            weight: Float32 `[B]`, 0 for rows that are padding; None: all are real.
             rngs: Streams for dropout.
 
         Returns:
             The joint feature, `[B, F]`; this fusion has no others and no weights.
         """
         features = [
-            self._feature(name, encoded[name].pooled, present[name]) for name in sorted(encoded)
+            self._feature(name, encoded[name].pooled, present[name], weight)
+            for name in sorted(encoded)
         ]
         x = jnp.concatenate(features, axis=-1)
         for index, layer in enumerate(self.layers):
             x = layer(x)
-            if self.norm:
-                x = self.norms[index](x)
-            x = self.dropout(jax.nn.relu(x), rngs=rngs)
+            if len(self.norms):
+                x = _normalise(self.norms[index], x, weight)
+            x = self.dropouts[index](jax.nn.relu(x), rngs=rngs)
         return Fused(joint=x, each={}, weights={})
 
-    def _feature(self, name: str, pooled: jax.Array, present: jax.Array) -> jax.Array:
+    def _feature(
+        self, name: str, pooled: jax.Array, present: jax.Array, weight: jax.Array | None
+    ) -> jax.Array:
         """A modality's part of the concatenation."""
         missing = self.missing[name][...].astype(pooled.dtype)
         x = jnp.where(present[:, None], pooled, missing[None])
         if self.project:
             x = self.projections[name](x)
-            if self.norm:
-                x = self.projection_norms[name](x)
+            if len(self.projection_norms):
+                x = _normalise(self.projection_norms[name], x, weight)
         return x
+
+
+def _normalise(norm: nnx.Module, x: jax.Array, weight: jax.Array | None) -> jax.Array:
+    return norm(x, weight) if isinstance(norm, BatchNorm) else norm(x)

@@ -11,6 +11,7 @@ from jfusion.models import lora, windows
 from jfusion.models.bert import Bert, DistilBert
 from jfusion.models.convnext import ConvNeXt
 from jfusion.models.cross_attention import CrossAttention
+from jfusion.models.dense_norm import DenseNorm
 from jfusion.models.efficientnet import EfficientNet
 from jfusion.models.encoded import Encoded
 from jfusion.models.frame_transformer import FrameTransformer
@@ -64,6 +65,7 @@ class Multimodal(nnx.Module):
     Args:
         encoders: The networks by modality name.
         pixels: What prepares the pictures, for the modalities that are pictures.
+        dense: The layer on an encoder's pooled feature, for the modalities that have one.
         fusion: The fusion.
         heads: The description of each head, see `heads.build`.
         modality_dropout: Probability, per row and modality, of hiding a present modality in
@@ -74,6 +76,7 @@ class Multimodal(nnx.Module):
         self,
         encoders: Mapping[str, nnx.Module],
         pixels: Mapping[str, Pixels],
+        dense: Mapping[str, DenseNorm],
         fusion: nnx.Module,
         heads: Mapping[str, Mapping[str, Any]],
         modality_dropout: float = 0.0,
@@ -84,6 +87,7 @@ class Multimodal(nnx.Module):
     ):
         self.encoders = nnx.Dict(encoders)
         self.pixels = nnx.Dict(pixels)
+        self.dense = nnx.Dict(dense)
         self.fusion = fusion
         types = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.heads = nnx.Dict(
@@ -101,6 +105,7 @@ class Multimodal(nnx.Module):
         self,
         inputs: Mapping[str, Mapping[str, jax.Array]],
         present: Mapping[str, jax.Array],
+        weight: jax.Array | None = None,
         *,
         rngs: nnx.Rngs | None = None,
     ) -> Answers:
@@ -112,6 +117,8 @@ class Multimodal(nnx.Module):
                 `[B, H, W, 3]` of a picture; `frames` float32 `[B, T, F]` and `valid` bool
                 `[B, T, F]` of a sequence.
             present: Which rows have which modality, bool `[B]` each.
+            weight: Float32 `[B]`, 0 for rows that are padding and take no part in the statistics
+                of a batch; None: all rows are real.
             rngs: A `dropout` stream, needed in training only.
 
         Returns:
@@ -120,22 +127,26 @@ class Multimodal(nnx.Module):
         if self.modality_dropout and not self.deterministic:
             present = hide_modalities(next_key(rngs), present, self.modality_dropout)
         encoded = {
-            name: self._encode(name, inputs[name], present[name], rngs)
+            name: self._encode(name, inputs[name], present[name], weight, rngs)
             for name in sorted(self.encoders)
         }
-        fused = self.fusion(encoded, present, rngs=rngs)
+        fused = self.fusion(encoded, present, weight, rngs=rngs)
         outputs = {name: self.heads[name](fused) for name in sorted(self.heads)}
         return Answers(outputs, fused.weights, dict(present))
 
-    def _encode(self, name, arrays, present, rngs) -> Encoded:
+    def _encode(self, name, arrays, present, weight, rngs) -> Encoded:
         arrays = {key: _zero_where_absent(x, present) for key, x in arrays.items()}
         if name in tuple(self.pixels):  # `in` alone would also find the methods of nnx.Dict
             arrays = {"pixels": self.pixels[name](arrays["pixels"], rngs=rngs)}
+        rows = present.astype(jnp.float32) * (1 if weight is None else weight)
+        arrays["rows"] = rows
         encoder = self.encoders[name]
         if "ids" in arrays and arrays["ids"].ndim == 3:
             encoded = windows.encode(encoder, arrays, rngs)
         else:
             encoded = encoder(arrays, rngs=rngs)
+        if name in tuple(self.dense):
+            encoded = encoded._replace(pooled=self.dense[name](encoded.pooled, rows, rngs=rngs))
         return encoded._replace(mask=encoded.mask & present[:, None])
 
 
@@ -150,7 +161,8 @@ def build(
 
     Args:
         spec: `{"encoders": {name: {"network", "sizes", "pixels"?: {"mean", "std", "flip"},
-            "lora"?: {"patterns", "rank", "alpha", "dropout"}}},
+            "lora"?: {"patterns", "rank", "alpha", "dropout"},
+            "dense"?: {"out_features", "dropout"}}},
             "fusion": {"kind", ...}, "modality_dropout": float, "heads": {name: {"kind", ...}}}`.
         dtype: Compute type.
         param_dtype: Type of the parameters.
@@ -160,17 +172,20 @@ def build(
         The model, with freshly drawn parameters.
     """
     types = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-    encoders, pixels = {}, {}
+    encoders, pixels, dense = {}, {}, {}
     for name, part in sorted(spec["encoders"].items()):
         encoders[name] = NETWORKS[part["network"]](**part["sizes"], **types)
         if "lora" in part:
             lora.add(encoders[name], **part["lora"], **types)
         if "pixels" in part:
             pixels[name] = Pixels(**part["pixels"], dtype=dtype)
+        if "dense" in part:
+            dense[name] = DenseNorm(encoders[name].width, **part["dense"], **types)
     fusion_spec = dict(spec["fusion"])
-    widths = {name: encoder.width for name, encoder in encoders.items()}
+    widths = {name: dense.get(name, encoder).width for name, encoder in encoders.items()}
     fusion = FUSIONS[fusion_spec.pop("kind")](widths, **fusion_spec, **types)
-    return Multimodal(encoders, pixels, fusion, spec["heads"], spec["modality_dropout"], **types)
+    parts = encoders, pixels, dense, fusion
+    return Multimodal(*parts, spec["heads"], spec["modality_dropout"], **types)
 
 
 def hide_modalities(

@@ -187,6 +187,9 @@ def _encoder_spec(
         numbers_of = asdict(part.encoder.lora)
         del numbers_of["weights"]
         spec["lora"] = numbers_of
+    if part.encoder.dense:
+        dropout = part.encoder.dense_dropout
+        spec["dense"] = {"out_features": part.encoder.dense, "dropout": dropout}
     if isinstance(part, Frames):
         # As many learnt positions as there are steps; others would never be trained.
         if "max_steps" in numbers and sizes.setdefault("max_steps", part.steps) < part.steps:
@@ -198,13 +201,15 @@ def _encoder_spec(
     if isinstance(part, Tabular):
         return spec
     if isinstance(part, Text):
-        positions = numbers["max_position_embeddings"]
+        positions = numbers.get("max_position_embeddings", part.max_tokens)
         if part.max_tokens > positions:
             raise ConfigError(
                 f"{key}.max_tokens: {part.max_tokens}, but the network has {positions} positions"
             )
         return spec
-    least = numbers["patch_size"] * 2 ** (len(numbers["depths"]) - 1)
+    least = 32  # what the strides of the other networks come to
+    if "depths" in numbers:
+        least = numbers["patch_size"] * 2 ** (len(numbers["depths"]) - 1)
     if part.size < least:
         raise ConfigError(f"{key}.size: {part.size} pixels, but the network needs {least}")
     spec["pixels"] = {

@@ -1,6 +1,6 @@
 """The training state, and a model as plain functions over flat dicts of arrays."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +9,7 @@ from flax import nnx
 
 from jfusion import trees
 from jfusion.models import multimodal
+from jfusion.models.batch_norm import BatchNorm
 
 Tree = dict[str, jax.Array]
 
@@ -53,16 +54,8 @@ class Network:
         self.spec, self.dtype = spec, dtype
         model = nnx.eval_shape(lambda: self._build(jax.random.key(0)))
         has_stats = bool(nnx.to_flat_state(nnx.state(model, nnx.BatchStat)))
-        self._graphs = {
-            train: nnx.graphdef(
-                nnx.view(
-                    model,
-                    deterministic=not train,
-                    **({"use_running_average": not train} if has_stats else {}),
-                )
-            )
-            for train in (True, False)
-        }
+        self._model, self._has_stats = model, has_stats
+        self._graphs: dict[Any, nnx.GraphDef] = {}
         self._keys = {
             "/".join(map(str, path)): path for path, _ in nnx.to_flat_state(nnx.state(model))
         }
@@ -98,22 +91,38 @@ class Network:
         stats: Tree,
         batch: Mapping[str, Any],
         key: jax.Array | None = None,
+        frozen: Collection[str] = (),
     ) -> tuple[multimodal.Answers, Tree]:
         """Runs the model.
 
         Args:
             params: All parameters, trainable and frozen.
             stats: Running statistics.
-            batch: `inputs` and `present` of a batch.
-            key: Random key; given, the model trains (dropout, flips); None evaluates.
+            batch: `inputs` and `present` of a batch, and `weight` where rows are padding.
+            key: Random key; given, the model trains (dropout, flips, statistics of the batch); None
+                evaluates.
+            frozen: Paths of parameters that do not train: a BatchNorm whose scale is among them
+                uses and keeps its running statistics.
 
         Returns:
             What the model says of the batch, and the statistics after it.
         """
-        model = nnx.merge(self._graphs[key is not None], self._nest({**params, **stats}))
+        graph = self._graph(key is not None, frozenset(frozen))
+        model = nnx.merge(graph, self._nest({**params, **stats}))
         rngs = None if key is None else nnx.Rngs(dropout=key)
-        answers = model(batch["inputs"], batch["present"], rngs=rngs)
+        answers = model(batch["inputs"], batch["present"], batch.get("weight"), rngs=rngs)
         return answers, _take_apart(model)[1] if stats else stats
+
+    def _graph(self, train: bool, frozen: frozenset[str]) -> nnx.GraphDef:
+        """The model's structure in training or evaluation."""
+        if (train, frozen) not in self._graphs:
+            running = {"use_running_average": not train} if self._has_stats else {}
+            model = nnx.view(self._model, deterministic=not train, **running)
+            for path, module in nnx.iter_modules(model):
+                if isinstance(module, BatchNorm) and "/".join(map(str, (*path, "scale"))) in frozen:
+                    module.use_running_average = True
+            self._graphs[train, frozen] = nnx.graphdef(model)
+        return self._graphs[train, frozen]
 
     def _build(self, key: jax.Array) -> multimodal.Multimodal:
         return multimodal.build(self.spec, dtype=self.dtype, rngs=nnx.Rngs(params=key))

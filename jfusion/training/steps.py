@@ -51,7 +51,7 @@ def make_train_step(
     """
 
     def loss_fn(params, frozen, stats, part, key, rows, scale):
-        outputs, stats = network.apply({**params, **frozen}, stats, part, key)
+        outputs, stats = network.apply({**params, **frozen}, stats, part, key, frozen)
         part = {**part, "present": outputs.present}  # modalities may have been hidden
         each = {}
         for name, loss in losses.items():

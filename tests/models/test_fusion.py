@@ -105,11 +105,15 @@ def test_dropout_acts_in_training_only():
     np.testing.assert_array_equal(run(fusion, parts, HERE, seed=0), parts["x"].pooled)
 
 
-def normalise(x):
+def normalise(x, norm):
+    if norm == "none":
+        return x
+    if norm == "batch":  # in evaluation, by running statistics that nothing has moved yet
+        return x / np.sqrt(1 + 1e-3)
     return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
 
 
-@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
 def test_features_are_projected_and_normalised(norm):
     fusion, parts = concat((6,), project=4, norm=norm), encoded()
     assert fusion.layers[0].kernel.shape == (8, 6)
@@ -119,9 +123,9 @@ def test_features_are_projected_and_normalised(norm):
         layer.kernel[...] *= 20
         layer.bias[...] += 0.1
         x = parts[name].pooled @ np.asarray(layer.kernel[...]) + 0.1
-        features.append(normalise(x) if norm else x)
+        features.append(normalise(x, norm))
     x = np.concatenate(features, axis=1) @ np.asarray(fusion.layers[0].kernel[...])
-    expected = np.maximum(normalise(x) if norm else x, 0)
+    expected = np.maximum(normalise(x, norm), 0)
     np.testing.assert_allclose(run(fusion, parts, PRESENT), expected, atol=1e-5)
 
 
@@ -139,7 +143,7 @@ def test_a_learnt_vector_stands_for_what_is_absent(project):
     np.testing.assert_array_equal(result, run(fusion, same, PRESENT))
 
 
-@pytest.mark.parametrize("options", [{}, dict(project=4), dict(project=4, norm=True)], ids=str)
+@pytest.mark.parametrize("options", [{}, dict(project=4), dict(project=4, norm="layer")], ids=str)
 def test_every_parameter_has_a_gradient(options):
     graph, state = nnx.split(concat((8, 6), **options))
     present = {name: np.array([1, 1, 0, 1], bool) for name in WIDTHS}
@@ -158,7 +162,7 @@ def test_every_parameter_has_a_gradient(options):
 
 def test_the_layers_of_the_full_size():
     widths = {"audio": 74, "transcript": 768, "video": 10}
-    make = lambda: Concat(widths, (512,), project=512, norm=True, rngs=nnx.Rngs(0))  # noqa: E731
+    make = lambda: Concat(widths, (512,), project=512, norm="layer", rngs=nnx.Rngs(0))  # noqa: E731
     params = trees.flatten(nnx.to_pure_dict(nnx.state(nnx.eval_shape(make))))
     kernels = {path: leaf.shape for path, leaf in params.items() if path.endswith("kernel")}
     assert kernels == {
