@@ -1,13 +1,15 @@
 """jfusion's own train step, with the model, loss and optimizer that a config would give it."""
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from benchmarks.cases import CLIP, DECAY, HEAD_DROPOUT, LABELS, MEAN, RATE, STD, Case
+from benchmarks.cases import CENTRE, CLIP, DECAY, MEAN, RATE, SPREAD, STD, Case, outputs
 from jfusion import trees
-from jfusion.config import MultiLabel, Phase, Train
+from jfusion.config import Embedding, Phase, Regression, Target, Train
 from jfusion.training import losses, optim, steps
 from jfusion.training.state import Network, State
 
@@ -46,8 +48,8 @@ def build(case: Case) -> tuple[State, Callable]:
     params, frozen = trees.split(params, peak_rates)
     tx = optim.adamw(train, peak_rates, optim.schedule(phase, 1))
     opt_state = steps.init_opt_state(train, tx, params)
-    loss = {"genres": losses.build(MultiLabel(column="genres"))}
-    step = steps.make_train_step(network, loss, train, tx)
+    each = {name: losses.build(target) for name, target in case.targets.items()}
+    step = steps.make_train_step(network, each, train, tx)
     return State(jnp.int32(0), params, frozen, stats, opt_state), step
 
 
@@ -60,42 +62,49 @@ def rates(case: Case) -> tuple[tuple[str, float], ...]:
 
 def model(case: Case) -> Network:
     """The model of `case`, with abstract parameters."""
-    encoders = {}
+    encoders: dict[str, dict[str, Any]] = {}
     if case.text:
-        encoders["plot"] = {"network": case.text_network, "sizes": case.text}
+        encoders["text"] = {"network": case.text_network, "sizes": case.text}
     if case.lora:
         lora = dict(case.lora)
         lora["patterns"] = [f".*/({'|'.join(lora.pop('layers'))})"]
-        encoders["plot"]["lora"] = lora
+        encoders["text"]["lora"] = lora
     if case.image:
-        encoders["poster"] = {
+        encoders["image"] = {
             "network": "convnext",
             "sizes": case.image,
             "pixels": {"mean": MEAN, "std": STD, "flip": 0.0},
         }
+    for name, features in case.frames.items():
+        encoders[name] = {
+            "network": "temporal_cnn" if case.cnn else "mean_pool",
+            "sizes": {"features": features, **(case.cnn or {})},
+        }
+    fusion = dataclasses.asdict(case.fusion)
     spec = {
         "encoders": encoders,
-        "fusion": {
-            "kind": "concat",
-            "hidden": [case.hidden] if case.hidden else [],
-            "dropout": HEAD_DROPOUT,
-        },
-        "modality_dropout": 0.0,
-        "heads": {"genres": {"kind": "logits", "outputs": LABELS}},
+        "modality_dropout": fusion.pop("modality_dropout"),
+        "fusion": fusion,
+        "heads": {name: _head(target) for name, target in case.targets.items()},
     }
     return Network(spec, jnp.dtype(case.dtype))
 
 
+def _head(target: Target) -> dict[str, Any]:
+    match target:
+        case Regression():
+            return {"kind": "value", "centre": CENTRE, "spread": SPREAD}
+        case Embedding():
+            return {"kind": "vectors", "outputs": target.width}
+        case _:
+            return {"kind": "logits", "outputs": outputs(target)}
+
+
 def _batch(case: Case) -> dict:
-    arrays = case.arrays()
-    inputs = {}
-    if case.text:
-        inputs["plot"] = {"ids": arrays["ids"], "length": arrays["length"]}
-    if case.image:
-        inputs["poster"] = {"pixels": arrays["pixels"]}
+    inputs = case.inputs()
     return {
         "inputs": inputs,
         "present": {name: jnp.ones(case.batch, bool) for name in inputs},
-        "targets": {"genres": arrays["labels"]},
+        "targets": case.truth(),
         "weight": jnp.ones(case.batch, jnp.float32),
     }

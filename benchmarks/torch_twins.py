@@ -4,9 +4,10 @@ The twin gets what PyTorch offers: channels_last, fused AdamW, automatic mixed p
 `torch.compile` where a compiler works. Each form that fits the case is tried, the fastest is used.
 """
 
+import itertools
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import peft
 import torch
@@ -15,42 +16,127 @@ from absl import logging
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.cases import CLIP, DECAY, HEAD_DROPOUT, LABELS, MEAN, RATE, STD, Case
+from benchmarks import torch_losses
+from benchmarks.cases import CENTRE, CLIP, DECAY, MEAN, RATE, SPREAD, STD, Case, outputs
+from benchmarks.torch_attention import CrossAttention
+from benchmarks.torch_frames import TemporalCNN, masked_mean
+from jfusion.config import ConcatFusion, Embedding, Regression
 
+Inputs = dict[str, dict[str, torch.Tensor]]
 Step = Callable[[], torch.Tensor]
 
 
 class Twin(nn.Module):
-    """The encoders of a case, their features joined, a hidden layer, and a logit per label."""
+    """The encoders of a case, their fusion and a head per target."""
 
     def __init__(self, case: Case):
         super().__init__()
-        width = 0
+        self.targets, self.hidden_rate = case.targets, case.fusion.modality_dropout
+        widths = dict(case.frames)
         if case.text:
             self.text = _text(case)
-            width += self.text.config.hidden_size
+            widths["text"] = self.text.config.hidden_size
         if case.image:
             config = transformers.ConvNextConfig(**case.image, num_stages=len(case.image["depths"]))
             self.image = transformers.ConvNextModel(config)
-            width += config.hidden_sizes[-1]
+            widths["image"] = config.hidden_sizes[-1]
             self.register_buffer("mean", 255 * torch.tensor(MEAN).reshape(1, 3, 1, 1))
             self.register_buffer("std", 255 * torch.tensor(STD).reshape(1, 3, 1, 1))
-        self.hidden = nn.Identity()
-        if case.hidden:
-            layer = nn.Linear(width, case.hidden)
-            self.hidden = nn.Sequential(layer, nn.ReLU(), nn.Dropout(HEAD_DROPOUT))
-        self.out = nn.Linear(case.hidden or width, LABELS)
+        self.cnns = nn.ModuleDict()
+        if case.cnn:
+            self.cnns.update({n: TemporalCNN(f, **case.cnn) for n, f in case.frames.items()})
+            widths |= {name: case.cnn["width"] for name in case.frames}
+        self.names = sorted(widths)
+        fusion = Concat if isinstance(case.fusion, ConcatFusion) else CrossAttention
+        self.fusion = fusion({name: widths[name] for name in self.names}, case.fusion)
+        self.heads = nn.ModuleDict(
+            {n: nn.Linear(self.fusion.width, outputs(t)) for n, t in case.targets.items()}
+        )
 
-    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Logits [B, LABELS] of a batch with what the case has of `ids`, `mask` and `pixels`."""
-        pooled = []
-        if "ids" in batch:
-            tokens = self.text(input_ids=batch["ids"], attention_mask=batch.get("mask"))
-            pooled.append(tokens.last_hidden_state[:, 0])
-        if "pixels" in batch:
-            pixels = (batch["pixels"].float() - self.mean) / self.std
-            pooled.append(self.image(pixel_values=pixels).pooler_output)
-        return self.out(self.hidden(torch.cat(pooled, dim=1)))
+    def forward(self, inputs: Inputs) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """What the heads say, float32, and which modalities it rests on, bool [B, M].
+
+        Args:
+            inputs: What the case has of `text` (`ids`, `mask`), `image` (`pixels`) and sequences
+                (`frames`, `valid`).
+        """
+        first = next(iter(inputs[self.names[0]].values()))
+        present = torch.ones(len(first), len(self.names), dtype=torch.bool, device=first.device)
+        if self.training and self.hidden_rate:
+            kept = torch.rand(present.shape, device=first.device) >= self.hidden_rate
+            present = torch.where(kept.any(dim=1, keepdim=True), kept, present)
+        here = dict(zip(self.names, present.unbind(dim=1), strict=True))
+        if isinstance(self.fusion, CrossAttention):
+            tokens = {name: self._tokens(name, inputs[name]) for name in self.names}
+            masks = {name: _mask(inputs[name]) for name in self.names}
+            joint, each = self.fusion(tokens, masks, here)
+        else:
+            pooled = {name: self._pooled(name, inputs[name]) for name in self.names}
+            joint, each = self.fusion(pooled, here), []
+        return {name: self._answer(name, joint, each) for name in self.heads}, present
+
+    def _tokens(self, name: str, arrays: dict[str, torch.Tensor]) -> torch.Tensor:
+        if name == "text":
+            # transformers looks into the mask, and on the meta device it has no values.
+            mask = None if arrays["mask"].is_meta else arrays["mask"]
+            return self.text(input_ids=arrays["ids"], attention_mask=mask).last_hidden_state
+        return self.cnns[name](arrays["frames"], arrays["valid"])
+
+    def _pooled(self, name: str, arrays: dict[str, torch.Tensor]) -> torch.Tensor:
+        if name == "text":
+            return self._tokens(name, arrays)[:, 0]
+        if name == "image":
+            pixels = (arrays["pixels"].float() - self.mean) / self.std
+            return self.image(pixel_values=pixels).pooler_output
+        return masked_mean(arrays["frames"], arrays["valid"])
+
+    def _answer(self, name: str, joint: torch.Tensor, each: list[torch.Tensor]) -> torch.Tensor:
+        match self.targets[name]:
+            case Regression():
+                return CENTRE + SPREAD * self.heads[name](joint).float()
+            case Embedding():
+                vectors = self.heads[name](torch.stack([joint, *each], dim=1))
+                return nn.functional.normalize(vectors.float(), dim=-1)
+            case _:
+                return self.heads[name](joint).float()
+
+
+class Concat(nn.Module):
+    """The pooled features joined, and fully connected layers."""
+
+    def __init__(self, widths: Mapping[str, int], fusion: ConcatFusion):
+        super().__init__()
+
+        def linear(i: int, o: int) -> list[nn.Module]:
+            norm = {"none": [], "layer": [nn.LayerNorm(o, eps=1e-5)]}[fusion.norm]
+            return [nn.Linear(i, o), *norm]
+
+        # Without modality dropout nothing is absent here, and nothing need stand for it.
+        absent = widths if fusion.modality_dropout else {}
+        self.missing = nn.ParameterDict({n: 0.02 * torch.randn(w) for n, w in absent.items()})
+        self.projections = nn.ModuleDict()
+        if fusion.project:
+            for name, width in widths.items():
+                self.projections[name] = nn.Sequential(*linear(width, fusion.project))
+            widths = dict.fromkeys(widths, fusion.project)
+        sizes = [sum(widths.values()), *fusion.hidden]
+        rates = fusion.dropouts or [fusion.dropout] * len(fusion.hidden)
+        layers = []
+        for (i, o), rate in zip(itertools.pairwise(sizes), rates, strict=True):
+            layers += [*linear(i, o), nn.ReLU(), nn.Dropout(rate)]
+        self.layers = nn.Sequential(*layers)
+        self.width = sizes[-1]
+
+    def forward(
+        self, pooled: dict[str, torch.Tensor], present: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """Joins [B, D] of the modalities, where they are present [B], to [B, F]."""
+        x = dict(pooled)
+        for name, missing in self.missing.items():
+            x[name] = torch.where(present[name][:, None], x[name], missing)
+        for name, projection in self.projections.items():
+            x[name] = projection(x[name])
+        return self.layers(torch.cat(list(x.values()), dim=1))
 
 
 def forms(case: Case, compiled: bool = True) -> Iterator[tuple[str, Step]]:
@@ -87,25 +173,24 @@ def train_step(case: Case, memory_format: torch.memory_format, compiled: bool) -
     device = _device()
     torch.manual_seed(0)
     twin = Twin(case).to(device, memory_format=memory_format).train()
-    batch = _batch(case, device, memory_format)
+    inputs, truth = arrays(case, device, memory_format)
     trained = [p for p in twin.parameters() if p.requires_grad]
     decayed = [p for p in trained if p.ndim >= 2]
     others = [p for p in trained if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": DECAY}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=RATE, fused=True)
-    loss_fn = nn.BCEWithLogitsLoss()
 
-    def loss_of(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    def loss_of(inputs: Inputs, truth: dict[str, torch.Tensor]) -> torch.Tensor:
         with torch.autocast(device, torch.bfloat16, enabled=case.dtype == "bfloat16"):
-            logits = twin(batch)
-        return loss_fn(logits.float(), batch["labels"])
+            answers, present = twin(inputs)
+        return torch_losses.total(case.targets, answers, truth, present)
 
     if compiled:
         loss_of = torch.compile(loss_of)
 
     def one_step() -> torch.Tensor:
         optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(batch)
+        loss = loss_of(inputs, truth)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, CLIP)
         optimizer.step()
@@ -128,16 +213,34 @@ def flops(case: Case) -> int:
     """
     with torch.device("meta"):
         twin = Twin(case).eval()
-    batch = _batch(case, "meta", torch.contiguous_format)
-    batch.pop("mask", None)  # transformers looks into it, and here it has no values
+    inputs, _ = arrays(case, "meta", torch.contiguous_format)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        twin(batch)
+        twin(inputs)
     frozen = sum(
         layer.weight.numel()
         for layer in twin.modules()
         if isinstance(layer, nn.Linear) and not layer.weight.requires_grad
     )
     return 3 * counter.get_total_flops() - 2 * case.batch * case.tokens * frozen
+
+
+def arrays(
+    case: Case, device: str, memory_format: torch.memory_format
+) -> tuple[Inputs, dict[str, torch.Tensor]]:
+    """The arrays of the modalities and those of the targets."""
+    inputs = {}
+    for name, parts in case.inputs().items():
+        tensors = {key: torch.from_numpy(array) for key, array in parts.items()}
+        if name == "text":
+            real = torch.arange(case.tokens) < tensors["length"][:, None]
+            tensors = {"ids": tensors["ids"].long(), "mask": real.long()}
+        if name == "image":
+            pixels = tensors["pixels"].permute(0, 3, 1, 2)
+            tensors["pixels"] = pixels.contiguous(memory_format=memory_format)
+        inputs[name] = {key: tensor.to(device) for key, tensor in tensors.items()}
+    truth = {name: torch.from_numpy(array) for name, array in case.truth().items()}
+    numbers = {name: t if t.is_floating_point() else t.long() for name, t in truth.items()}
+    return inputs, {name: tensor.to(device) for name, tensor in numbers.items()}
 
 
 def use_all_cores() -> None:
@@ -170,13 +273,6 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _batch(case: Case, device: str, memory_format: torch.memory_format) -> dict[str, torch.Tensor]:
-    arrays = {name: torch.from_numpy(array) for name, array in case.arrays().items()}
-    batch = {"labels": arrays["labels"]}
-    if case.text:
-        batch["ids"] = arrays["ids"].long()
-        batch["mask"] = (torch.arange(case.tokens) < arrays["length"][:, None]).long()
-    if case.image:
-        pixels = arrays["pixels"].permute(0, 3, 1, 2)
-        batch["pixels"] = pixels.contiguous(memory_format=memory_format)
-    return {name: tensor.to(device) for name, tensor in batch.items()}
+def _mask(arrays: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Which tokens of a modality are real, bool [B, N]."""
+    return arrays["mask"].bool() if "mask" in arrays else arrays["valid"].any(dim=-1)

@@ -1,15 +1,22 @@
 import dataclasses
+import functools
 import json
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 import rich.console
 
 pytest.importorskip("torch")
 pytest.importorskip("peft")
 
-from benchmarks import jfusion_step, timing, torch_twins, train_step
-from benchmarks.cases import BERT, IMAGE, LORA, MODELS, TEXT, Case
-from jfusion import trees
+import torch
+
+from benchmarks import jfusion_step, timing, torch_losses, torch_twins, train_step
+from benchmarks.cases import BERT, CONFIGS, IMAGE, LORA, MODELS, TEXT, Case
+from jfusion import config_file, trees
+from jfusion.config import ConcatFusion
+from jfusion.training.contrastive import info_nce
 
 SMALL_TEXT = TEXT | dict(vocab_size=50, dim=16, n_layers=1, n_heads=2, hidden_dim=32)
 SMALL_BERT = BERT | dict(
@@ -35,15 +42,37 @@ def small(text, image, dtype="float32"):
 
 
 def small_bert(lora):
-    return Case("small", SMALL_BERT, None, "bert", lora, hidden=0, batch=2, tokens=6)
+    fusion = ConcatFusion(hidden=())
+    return Case("small", SMALL_BERT, None, "bert", lora, fusion=fusion, batch=2, tokens=6)
+
+
+def small_phq8(name, dtype="float32"):
+    """The case `name`, of its kind in all but the sizes."""
+    full = Case("small", **MODELS[name], batch=3, dtype=dtype, tokens=6, steps=5)
+    if full.cnn is None:
+        fusion = dataclasses.replace(full.fusion, project=8, hidden=(12,))
+        return dataclasses.replace(full, text=SMALL_BERT, fusion=fusion)
+    cnn = {**full.cnn, "width": 8, "dilations": (1,)}
+    fusion = dataclasses.replace(full.fusion, width=8, layers=1, heads=2, feed_forward=12)
+    return dataclasses.replace(full, text=SMALL_TEXT, cnn=cnn, fusion=fusion)
+
+
+PHQ8 = ("phq8_lora", "phq8_lora_norm", "phq8_attention")
 
 
 @pytest.mark.parametrize(
     "case",
-    [small(True, False), small(True, True, "bfloat16"), small_bert(LORA)],
-    ids=["text", "fusion-bfloat16", "lora"],
+    [
+        small(True, False),
+        small(True, True, "bfloat16"),
+        small_bert(LORA),
+        small_phq8("phq8_lora_norm"),
+        small_phq8("phq8_attention", "bfloat16"),
+    ],
+    ids=["text", "fusion-bfloat16", "lora", "phq8_lora_norm", "phq8_attention-bfloat16"],
 )
-def test_a_row_tells_both_rates_and_their_ratio(case):
+def test_a_row_tells_both_rates_and_their_ratio(case, monkeypatch):
+    monkeypatch.setattr(timing, "peak_flops", functools.partial(timing.peak_flops, size=256))
     row = train_step.measure(case, steps=1, rounds=1, compiled=False)
     assert row["name"] == "small" and row["dtype"] == case.dtype
     assert row["jfusion"] > 0 and row["torch"] > 0
@@ -58,16 +87,17 @@ def test_a_row_tells_both_rates_and_their_ratio(case):
 
 @pytest.mark.parametrize(
     "case",
-    [small(True, True), small_bert(None), small_bert(LORA)],
-    ids=["fusion", "full", "lora"],
+    [small(True, True), small_bert(None), small_bert(LORA), *map(small_phq8, PHQ8)],
+    ids=["fusion", "full", "lora", *PHQ8],
 )
 def test_both_sides_train_the_same_number_of_parameters(case):
     ours = jfusion_step.model(case).params
     rates = trees.first_match(jfusion_step.rates(case), ours)
     trained, frozen = trees.split(ours, rates)
     twin = torch_twins.Twin(case)
-    # jfusion has a learnt vector for each absent modality besides.
+    # jfusion has a learnt vector for each absent modality besides, where none can be absent, too.
     extra = sum(leaf.size for path, leaf in ours.items() if path.startswith("fusion/missing/"))
+    extra = 0 if case.fusion.modality_dropout else extra
     expected = {train: 0 for train in (True, False)}
     for p in twin.parameters():
         expected[p.requires_grad] += p.numel()
@@ -91,6 +121,60 @@ def test_frozen_layers_have_no_gradient_of_their_weights():
     adapters = 2 * rows * N * 2 * (2 * D * LORA["rank"]) * layers
     full, lora = (torch_twins.flops(small_bert(lora)) for lora in (None, LORA))
     assert lora == full - frozen + 3 * adapters
+
+
+def test_the_work_of_attention_between_modalities():
+    """One layer more: 4 projections, 2 products of each pair, and 2 fully connected layers."""
+    case = small_phq8("phq8_attention")
+    fusion = dataclasses.replace(case.fusion, layers=case.fusion.layers + 1)
+    more = torch_twins.flops(dataclasses.replace(case, fusion=fusion)) - torch_twins.flops(case)
+    D, hidden, rows, lengths = 8, 12, 3, {"text": 6, "audio": 5, "video": 5}
+    pairs = [(lengths[a], lengths[b]) for a in lengths for b in lengths if a != b]
+    attention = sum(2 * D * D * 2 * (T + S) + 4 * T * S * D for T, S in pairs)
+    feed_forward = sum(4 * T * D * hidden for T in lengths.values())
+    assert more == 3 * rows * (attention + feed_forward)
+
+
+@pytest.mark.parametrize("name", PHQ8)
+def test_the_networks_are_those_of_the_config(name):
+    config = config_file.load(f"{CONFIGS / name}.py:daic_woz")
+    case = Case(name, **MODELS[name])
+    text, video = config.inputs["transcript"], config.inputs["video"]
+    assert text.encoder.network == case.text_network and text.max_tokens == case.tokens
+    lora = case.lora or {"rank": 0}
+    assert {key: getattr(text.encoder.lora, key) for key in lora if key != "layers"} == {
+        key: number for key, number in lora.items() if key != "layers"
+    }
+    assert case.frames == {"audio": 74, "video": len(video.features)}
+    assert video.encoder.network == ("temporal_cnn" if case.cnn else "mean_pool")
+    assert video.encoder.sizes.items() <= (case.cnn or {}).items()
+
+
+def test_both_sides_have_the_same_contrast():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(5, 4, 6)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+    targets = np.stack([np.full(5, -1), [0, 1, 2, 2, 3]], axis=1).astype(np.int32)
+    present = rng.random((5, 3)) < 0.7
+    batch = {"present": dict(zip("abc", present.T, strict=True)), "weight": jnp.ones(5)}
+    ours = info_nce(jnp.asarray(vectors), targets, batch, temperature=0.5, positives="modalities")
+    twins = torch_losses.info_nce(
+        torch.from_numpy(vectors[:, 1:]),
+        torch.from_numpy(targets[:, 1]),
+        torch.from_numpy(present),
+        0.5,
+    )
+    assert twins.item() == pytest.approx(float(ours.mean()), abs=1e-5) and twins.item() > 0.1
+
+
+def test_training_hides_modalities_but_never_all_of_a_row():
+    case = dataclasses.replace(small_phq8("phq8_lora"), batch=200)
+    twin = torch_twins.Twin(case)
+    inputs, _ = torch_twins.arrays(case, "cpu", torch.contiguous_format)
+    _, present = twin.train()(inputs)
+    assert 0.05 < 1 - present.float().mean() < 0.15 and present.any(dim=1).all()
+    _, present = twin.eval()(inputs)
+    assert present.all()
 
 
 def test_full_and_lora_differ_in_the_adapters_alone():
