@@ -41,9 +41,10 @@ def sample() -> ConfigDict:
         intermediate_size=128,
         max_position_embeddings=128,
     )
-    config = recipe(dict(network="bert", sizes=bert), adapters=3e-3, rest=2e-4)
+    config = recipe(dict(network="bert", sizes=bert), adapters=5e-3, rest=1e-4)
     config.data = dict(source="interviews", group_column="participant")
     config.inputs.transcript.update(max_tokens=128)
+    config.fusion.update(dropout=0.8)
     config.train.update(batch_size=16)
     return config
 
@@ -84,7 +85,7 @@ def recipe(bert: dict, adapters: float, rest: float) -> ConfigDict:
                 project=512,
                 norm="layer",
                 hidden=(512,),
-                dropout=0.5,
+                dropout=0.3,
                 modality_dropout=0.1,
             ),
             train=dict(

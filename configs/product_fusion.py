@@ -51,7 +51,7 @@ COMPACT = dict(
 def sample() -> ConfigDict:
     """Compact networks on the embedded sample."""
     config = recipe(
-        dict(network="text_cnn", sizes=dict(embedding=32, filters=32, hidden=64)),
+        dict(network="text_cnn", sizes=dict(width=32, filters=32, hidden=64)),
         dict(network="mobilenet_v2", sizes=COMPACT),
     )
     config.data = dict(source="products")

@@ -16,8 +16,9 @@ class DenseNorm(nnx.Module):
         in_features: Features of the input.
         out_features: Features of the output.
         dropout: Rate on the output.
-        epsilon: Of the normalisation; this and the next are Keras's.
-        momentum: Of the normalisation, see `BatchNorm`.
+        epsilon: Of the normalisation, Keras's.
+        momentum: Of the normalisation, see `BatchNorm`. Keras's 0.01 would need hundreds of steps
+            to forget the values that it began with, more than a small table has.
 
     Attributes:
         width: Features of the output.
@@ -30,7 +31,7 @@ class DenseNorm(nnx.Module):
         dropout: float = 0.0,
         *,
         epsilon: float = 1e-3,
-        momentum: float = 0.01,
+        momentum: float = 0.1,
         dtype: DTypeLike = jnp.float32,
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,

@@ -15,7 +15,7 @@ from jfusion.models.layers import FAN_IN_INIT, Common, LayerNorm, Linear
 _NORMS = {
     "none": None,
     "layer": functools.partial(LayerNorm, epsilon=1e-5),
-    "batch": functools.partial(BatchNorm, epsilon=1e-3, momentum=0.01),  # as Keras has it
+    "batch": functools.partial(BatchNorm, epsilon=1e-3, momentum=0.1),  # see DenseNorm
 }
 
 

@@ -18,7 +18,7 @@ from jfusion.models.layers import FAN_IN_INIT, Common, Embed
 from jfusion.ops.conv1d import conv1d
 
 # Keras's, as for `DenseNorm`.
-NORM = {"epsilon": 1e-3, "momentum": 0.01}
+NORM = {"epsilon": 1e-3, "momentum": 0.1}
 
 
 class Branch(nnx.Module):
