@@ -46,6 +46,10 @@ BERT = dict(
 )
 LORA = dict(layers=("query", "value"), rank=8, alpha=16.0, dropout=0.1)
 IMAGE = dict(hidden_sizes=(96, 192, 384, 768), depths=(3, 3, 9, 3), drop_path_rate=0.1)
+MOBILENET = dict(depth_multiplier=1.0)
+EFFICIENTNET = dict(
+    width_coefficient=1.0, depth_coefficient=1.0, hidden_dim=1280, drop_connect_rate=0.2
+)
 FRAMES = dict(audio=74, video=10)
 CNN = dict(width=512, kernel_size=3, dilations=(1, 2, 4), dropout=0.15)
 
@@ -59,8 +63,9 @@ class Case:
     Attributes:
         name: The row's name in the table.
         text: Sizes of the network that reads the text, or None without a text.
-        image: ConvNeXt's sizes, or None without a picture.
+        image: Sizes of the network that reads the picture, or None without a picture.
         text_network: `distilbert` or `bert`.
+        image_network: `convnext`, `mobilenet_v2` or `efficientnet`.
         lora: Adapters of the text's network, which is frozen then; None trains all of it.
         frames: The sequences and their features per frame.
         cnn: Sizes of the temporal CNN that reads each sequence, for cross-modal attention; None
@@ -78,6 +83,7 @@ class Case:
     text: Mapping[str, Any] | None = None
     image: Mapping[str, Any] | None = None
     text_network: str = "distilbert"
+    image_network: str = "convnext"
     lora: Mapping[str, Any] | None = None
     frames: Mapping[str, int] = dataclasses.field(default_factory=dict)
     cnn: Mapping[str, Any] | None = None
@@ -154,6 +160,8 @@ _LABELS_ONLY = dict(fusion=ConcatFusion(hidden=()))
 MODELS = {
     "distilbert": dict(text=TEXT),
     "convnext_tiny": dict(image=IMAGE),
+    "mobilenet_v2": dict(image=MOBILENET, image_network="mobilenet_v2"),
+    "efficientnet": dict(image=EFFICIENTNET, image_network="efficientnet"),
     "genre_fusion": dict(text=TEXT, image=IMAGE),
     "full_bert": dict(**_BERT, **_LABELS_ONLY),
     "lora_bert": dict(**_BERT, **_LABELS_ONLY, lora=LORA),

@@ -71,7 +71,7 @@ def model(case: Case) -> Network:
         encoders["text"]["lora"] = lora
     if case.image:
         encoders["image"] = {
-            "network": "convnext",
+            "network": case.image_network,
             "sizes": case.image,
             "pixels": {"mean": MEAN, "std": STD, "flip": 0.0},
         }

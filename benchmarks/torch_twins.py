@@ -37,9 +37,7 @@ class Twin(nn.Module):
             self.text = _text(case)
             widths["text"] = self.text.config.hidden_size
         if case.image:
-            config = transformers.ConvNextConfig(**case.image, num_stages=len(case.image["depths"]))
-            self.image = transformers.ConvNextModel(config)
-            widths["image"] = config.hidden_sizes[-1]
+            self.image, widths["image"] = _image(case)
             self.register_buffer("mean", 255 * torch.tensor(MEAN).reshape(1, 3, 1, 1))
             self.register_buffer("std", 255 * torch.tensor(STD).reshape(1, 3, 1, 1))
         self.cnns = nn.ModuleDict()
@@ -267,6 +265,21 @@ def _text(case: Case) -> nn.Module:
         # PEFT asks transformers by a name that transformers has deprecated.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         return peft.get_peft_model(network, config)
+
+
+def _image(case: Case) -> tuple[nn.Module, int]:
+    """The network that reads the picture, and the width of its pooled features."""
+    match case.image_network:
+        case "mobilenet_v2":
+            network = transformers.MobileNetV2Model(transformers.MobileNetV2Config(**case.image))
+            return network, network.conv_1x1.convolution.out_channels
+        case "efficientnet":
+            config = transformers.EfficientNetConfig(**case.image)
+            return transformers.EfficientNetModel(config), config.hidden_dim
+        case _:
+            stages = len(case.image["depths"])
+            config = transformers.ConvNextConfig(**case.image, num_stages=stages)
+            return transformers.ConvNextModel(config), config.hidden_sizes[-1]
 
 
 def _device() -> str:

@@ -13,7 +13,7 @@ pytest.importorskip("peft")
 import torch
 
 from benchmarks import jfusion_step, timing, torch_losses, torch_twins, train_step
-from benchmarks.cases import BERT, CONFIGS, IMAGE, LORA, MODELS, TEXT, Case
+from benchmarks.cases import BERT, CONFIGS, EFFICIENTNET, IMAGE, LORA, MODELS, TEXT, Case
 from jfusion import config_file, trees
 from jfusion.config import ConcatFusion
 from jfusion.training.contrastive import info_nce
@@ -25,6 +25,15 @@ SMALL_BERT = BERT | dict(
     num_hidden_layers=2,
     num_attention_heads=2,
     intermediate_size=32,
+)
+SMALL_MOBILENET = dict(depth_multiplier=0.25)
+SMALL_EFFICIENTNET = EFFICIENTNET | dict(
+    kernel_sizes=(3, 5),
+    in_channels=(32, 8),
+    out_channels=(8, 16),
+    strides=(1, 2),
+    num_block_repeats=(1, 1),
+    expand_ratios=(1, 2),
 )
 SMALL_IMAGE = IMAGE | dict(hidden_sizes=(8, 16), depths=(1, 1))
 
@@ -39,6 +48,11 @@ def small(text, image, dtype="float32"):
         tokens=6,
         pixels=16,
     )
+
+
+def small_image(network):
+    sizes = {"mobilenet_v2": SMALL_MOBILENET, "efficientnet": SMALL_EFFICIENTNET}[network]
+    return Case("small", image=sizes, image_network=network, batch=2, pixels=16)
 
 
 def small_bert(lora):
@@ -65,11 +79,19 @@ PHQ8 = ("phq8_lora", "phq8_lora_norm", "phq8_attention")
     [
         small(True, False),
         small(True, True, "bfloat16"),
+        small_image("efficientnet"),
         small_bert(LORA),
         small_phq8("phq8_lora_norm"),
         small_phq8("phq8_attention", "bfloat16"),
     ],
-    ids=["text", "fusion-bfloat16", "lora", "phq8_lora_norm", "phq8_attention-bfloat16"],
+    ids=[
+        "text",
+        "fusion-bfloat16",
+        "efficientnet",
+        "lora",
+        "phq8_lora_norm",
+        "phq8_attention-bfloat16",
+    ],
 )
 def test_a_row_tells_both_rates_and_their_ratio(case, monkeypatch):
     monkeypatch.setattr(timing, "peak_flops", functools.partial(timing.peak_flops, size=256))
@@ -87,8 +109,15 @@ def test_a_row_tells_both_rates_and_their_ratio(case, monkeypatch):
 
 @pytest.mark.parametrize(
     "case",
-    [small(True, True), small_bert(None), small_bert(LORA), *map(small_phq8, PHQ8)],
-    ids=["fusion", "full", "lora", *PHQ8],
+    [
+        small(True, True),
+        small_image("mobilenet_v2"),
+        small_image("efficientnet"),
+        small_bert(None),
+        small_bert(LORA),
+        *map(small_phq8, PHQ8),
+    ],
+    ids=["fusion", "mobilenet_v2", "efficientnet", "full", "lora", *PHQ8],
 )
 def test_both_sides_train_the_same_number_of_parameters(case):
     ours = jfusion_step.model(case).params
