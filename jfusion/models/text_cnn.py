@@ -17,7 +17,7 @@ from jfusion.models.encoded import Encoded
 from jfusion.models.layers import FAN_IN_INIT, Common, Embed
 from jfusion.ops.conv1d import conv1d
 
-# Keras's, as for `DenseNorm`.
+# As for `DenseNorm`.
 NORM = {"epsilon": 1e-3, "momentum": 0.1}
 
 
