@@ -210,5 +210,5 @@ def test_layer_norm_alone_has_two_spellings(tmp_path):
 
 
 def test_every_network_has_a_table_but_those_without_published_weights():
-    own = {"mean_pool", "temporal_cnn", "frame_transformer", "text_cnn"}
+    own = {"mean_pool", "temporal_cnn", "frame_transformer", "text_cnn", "tabular"}
     assert loader.TABLES.keys() == networks.DEFAULTS.keys() - own

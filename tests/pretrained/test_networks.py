@@ -36,6 +36,7 @@ NOT_THEIRS = {
         "batch_norm_momentum",
     },
 }
+ONLY_THE_DATA_TELLS = {"features", "numbers", "categories"}
 # What timm writes, shortened.
 TIMM = {
     "architecture": "convnext_tiny",
@@ -90,9 +91,9 @@ def test_every_network_has_its_defaults():
         arguments = inspect.signature(network.__init__).parameters.values()
         ours = {a.name: a.default for a in arguments if a.kind is a.POSITIONAL_OR_KEYWORD}
         del ours["self"]
-        if "features" in ours:  # only the data tells
-            assert ours["features"] is inspect.Parameter.empty
-            ours["features"] = 0
+        for key in ONLY_THE_DATA_TELLS & ours.keys():
+            assert ours[key] is inspect.Parameter.empty
+            ours[key] = DEFAULTS[name][key]
         assert ours == DEFAULTS[name]
 
 
