@@ -18,6 +18,7 @@ def encode(encoder: nnx.Module, arrays: Mapping[str, jax.Array], rngs: nnx.Rngs 
     Args:
         encoder: A text network.
         arrays: `ids` int32 [B, W, N] and `length` int32 [B, W]; 0 is a window that is not used.
+            `rows` float32 [B] says which rows count in the statistics of a batch.
         rngs: Streams for dropout.
 
     Returns:
@@ -26,10 +27,12 @@ def encode(encoder: nnx.Module, arrays: Mapping[str, jax.Array], rngs: nnx.Rngs 
     """
     ids, length = arrays["ids"], arrays["length"]
     B, W, N = ids.shape
-    flat = {"ids": ids.reshape(B * W, N), "length": length.reshape(B * W)}
+    used = length > 0
+    rows = arrays["rows"][:, None] * used
+    flat = {"ids": ids.reshape(B * W, N), "length": length.reshape(B * W), "rows": rows.reshape(-1)}
     tokens, mask, pooled = encoder(flat, rngs=rngs)
     return Encoded(
         tokens=tokens.reshape(B, W * N, -1),
         mask=mask.reshape(B, W * N),
-        pooled=masked_mean(pooled.reshape(B, W, -1), length > 0),
+        pooled=masked_mean(pooled.reshape(B, W, -1), used),
     )

@@ -37,7 +37,7 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float
 RATES = (
     *("dropout", "attention_dropout"),
     *("hidden_dropout_prob", "attention_probs_dropout_prob"),
-    "drop_path_rate",
+    *("drop_path_rate", "drop_connect_rate", "batch_norm_momentum"),
 )
 
 
@@ -207,7 +207,7 @@ def _encoder_spec(
                 f"{key}.max_tokens: {part.max_tokens}, but the network has {positions} positions"
             )
         return spec
-    least = 32  # what the strides of the other networks come to
+    least = 1  # networks that pad take any size
     if "depths" in numbers:
         least = numbers["patch_size"] * 2 ** (len(numbers["depths"]) - 1)
     if part.size < least:
@@ -276,7 +276,8 @@ def _check_sizes(key: str, encoder: Encoder, described: networks.Network | None)
 def _is_like(value: Any, like: Any) -> bool:
     """Whether a value has the type of another; a whole number is a float, too."""
     if isinstance(like, tuple):
-        return isinstance(value, tuple) and all(_is_like(item, like[0]) for item in value)
+        item_like = like[0] if like else 0  # lists that are empty by default hold whole numbers
+        return isinstance(value, tuple) and all(_is_like(item, item_like) for item in value)
     if isinstance(value, bool):
         return False
     return isinstance(value, int | float if isinstance(like, float) else type(like))

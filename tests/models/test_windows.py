@@ -24,7 +24,7 @@ def encoder():
 
 def encode(encoder, ids=IDS, length=LENGTHS):
     graph, state = nnx.split(encoder)
-    arrays = {"ids": ids, "length": length}
+    arrays = {"ids": ids, "length": length, "rows": np.ones(len(ids), np.float32)}
     return jax.jit(lambda state: windows.encode(nnx.merge(graph, state), arrays, None))(state)
 
 
@@ -75,7 +75,7 @@ def test_a_row_without_windows_is_zero_and_has_no_gradient(encoder):
     @jax.jit
     def gradient(length):
         def loss(state):
-            arrays = {"ids": IDS, "length": length}
+            arrays = {"ids": IDS, "length": length, "rows": np.ones(len(IDS), np.float32)}
             return jnp.sin(windows.encode(nnx.merge(graph, state), arrays, None).pooled).sum()
 
         return trees.flatten(nnx.to_pure_dict(jax.grad(loss)(state)))
