@@ -23,8 +23,10 @@ from jfusion.training.state import Network
 FILES = {path.stem: path for path in sorted((Path(__file__).parents[1] / "configs").glob("*.py"))}
 
 # The words of the samples' texts, and those of BERT and DistilBERT.
-SAMPLE_WORDS, BERT_WORDS = {"movies": 5_773, "interviews": 226, "products": 522, "rakuten": 15_001}, 30_522
-SAMPLES = {"mm_imdb": "movies", "daic_woz": "interviews", "rakuten": "products"}  # what has the same columns
+SAMPLE_WORDS = {"movies": 5_773, "interviews": 226, "products": 522, "rakuten": 15_001}
+BERT_WORDS = 30_522
+# What has the same columns.
+SAMPLES = {"mm_imdb": "movies", "daic_woz": "interviews", "rakuten": "products"}
 WIDTHS = {"audio": 74, "video": 10}
 
 # Parameters of the whole network at full size.

@@ -169,9 +169,7 @@ def test_plain_words_have_neither_special_tokens_nor_punctuation():
 def test_words_are_letters_of_any_script_and_numerals():
     made = plain(texts=["L'été 2x10,5cm 北京 n° 3"])
     words = sorted(
-        json.loads(Vocabulary.fit_plain(["L'été 2x10,5cm"], 9).tokenizer)["model"][
-            "vocab"
-        ]
+        json.loads(Vocabulary.fit_plain(["L'été 2x10,5cm"], 9).tokenizer)["model"]["vocab"]
     )
     assert words == ["2x10", "5cm", "[PAD]", "ete", "l"]
     assert made.encode(["ÉTÉ", "ete", "北"]).arrays["length"].tolist() == [1, 1, 1]
