@@ -57,7 +57,9 @@ def small_image(network):
 
 def small_bert(lora):
     fusion = ConcatFusion(hidden=())
-    return Case("small", SMALL_BERT, None, "bert", lora, fusion=fusion, batch=2, tokens=6)
+    return Case(
+        "small", SMALL_BERT, text_network="bert", lora=lora, fusion=fusion, batch=2, tokens=6
+    )
 
 
 def small_phq8(name, dtype="float32"):

@@ -36,7 +36,7 @@ FRAMES = {
     "temporal_cnn": dict(width=8, dilations=[1, 2], dropout=0.0),
     "frame_transformer": dict(width=8, layers=1, heads=2, hidden=8, dropout=0.0, max_steps=T),
 }
-CONCAT = dict(kind="concat", hidden=[8], project=8, norm=True, dropout=0.0)
+CONCAT = dict(kind="concat", hidden=[8], project=8, norm="layer", dropout=0.0)
 ATTENTION = dict(
     kind="cross_attention", width=8, layers=1, heads=2, feed_forward=8, gate="sample", dropout=0.0
 )

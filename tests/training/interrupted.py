@@ -21,7 +21,7 @@ PLACES = {
     "start": (loop, "prepare"),
     "step": (meter.Meter, "add"),
     "evaluation": (evaluation, "run"),
-    "commit": (checkpoint.Checkpoints, "_write_digests"),
+    "commit": (checkpoint.Checkpoints, "_digests_when_written"),
 }
 saving = []
 
