@@ -8,7 +8,7 @@ from sklearn.metrics import confusion_matrix
 
 from jfusion.training.pictures import fold
 
-_FONT_SIZE, _CELL, _GAP = 13, 44, 10
+_FONT_SIZE, _CELL, _GAP, _LEGEND = 13, 44, 10, 26
 _INK, _PALE, _DEEP = (30, 30, 30), np.array([255, 255, 255]), np.array([20, 80, 160])
 _LONGEST = 24  # letters of a name that are shown
 
@@ -41,7 +41,7 @@ def draw(counts: np.ndarray, labels: Sequence[str]) -> np.ndarray:
     names = [fold(label)[:_LONGEST] for label in labels]
     margin = 3 * _GAP + round(max(font.getlength(name) for name in names))
     side = margin + _CELL * len(names) + _GAP
-    page = Image.new("RGB", (side, side), "white")
+    page = Image.new("RGB", (side, side + _LEGEND), "white")
     pen = ImageDraw.Draw(page)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     for i, name in enumerate(names):
@@ -55,8 +55,7 @@ def draw(counts: np.ndarray, labels: Sequence[str]) -> np.ndarray:
             if count:
                 ink = "white" if shares[i, j] > 0.5 else _INK
                 pen.text((x + _CELL // 2, y + _CELL // 2), str(count), ink, font, anchor="mm")
-    pen.text((_GAP, _GAP), "true: rows", _INK, font)
-    pen.text((_GAP, _GAP + 18), "predicted: columns", _INK, font)
+    pen.text((_GAP, side), "row: true class, column: predicted", _INK, font)
     return np.asarray(page)
 
 
