@@ -46,7 +46,7 @@ COMPACT = dict(
 def sample() -> ConfigDict:
     """A compact network on the embedded sample."""
     config = recipe(dict(network="mobilenet_v2", sizes=COMPACT))
-    config.data = dict(source="products")
+    config.data = dict(source="products", on_error="missing")
     config.inputs.image.update(size=64)
     config.inputs.image.encoder.update(dense=64)
     config.train.update(phases=(dict(epochs=12, rates=((".*", 2e-3),)),), patience=5)

@@ -28,7 +28,7 @@ def get_config(variant: str = "") -> ConfigDict:
 def sample() -> ConfigDict:
     """A compact network on the embedded sample."""
     config = recipe("designation", dict(width=32, filters=32, hidden=64))
-    config.data = dict(source="products")
+    config.data = dict(source="products", on_error="missing")
     config.inputs.text.update(max_tokens=24)
     config.train.update(phases=(dict(epochs=12, rates=((".*", 2e-3),)),), patience=4)
     return config
