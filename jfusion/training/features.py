@@ -111,7 +111,7 @@ def attach(
         "code": _code(),
         "versions": {p: importlib.metadata.version(p) for p in ("jax", "jaxlib", "flax")},
         "device": jax.devices()[0].device_kind,
-        "rows": rows,
+        "batch": rows,
         "weights": _digest(own),
         "encoder": {key: part[key] for key in ("network", "sizes", "lora") if key in part},
         "pixels": pixels,
@@ -124,7 +124,7 @@ def attach(
     for title, split in splits.items():
         arrays, present = split.inputs[name], split.present[name]
         shape = (len(present), versions, compute.width(arrays))
-        of_split = {"rows": split.source.fingerprint, "present": _digest({"": present})}
+        of_split = {"source": split.source.fingerprint, "present": _digest({"": present})}
 
         def blocks(arrays=arrays, present=present, title=title) -> Iterator[np.ndarray]:
             with track(f"{name}: features of {title}", int(present.sum())) as advance:
