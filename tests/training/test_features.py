@@ -46,7 +46,7 @@ def a_network(spec=None, dtype=jnp.float32, seed=0):
     network, rng = Network(spec or a_spec(), dtype), np.random.default_rng(seed)
     params = {p: rng.normal(0, 0.3, x.shape).astype(x.dtype) for p, x in network.params.items()}
     stats = {p: rng.uniform(0.5, 1, x.shape).astype(x.dtype) for p, x in network.stats.items()}
-    return network, params, stats
+    return network, jax.device_put(params), jax.device_put(stats)
 
 
 def a_split(seed=0, absent=()):
