@@ -342,7 +342,7 @@ def test_a_run_on_features_gives_the_same_metrics(tmp_path, frozen, capsys):
     assert [entry[:3] for entry in without] == [entry[:3] for entry in on]
     assert {"train", "val", "test"} == {entry[1] for entry in on}
     values = [[x[3] for x in part if x[3] is not None] for part in (without, on)]
-    np.testing.assert_allclose(*values, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(*values, rtol=1e-5, atol=1e-6)
 
 
 def test_a_run_on_features_that_is_stopped_goes_on_with_the_same_bits(tmp_path):
