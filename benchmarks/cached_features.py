@@ -100,6 +100,7 @@ def configure(
     values = {
         "data.rows": rows,
         "data.cache_dir": cache,
+        "data.on_error": "missing",  # some listings have no picture
         "inputs.image.size": size,
         "inputs.image.flip": flip,
         "inputs.image.encoder": encoder,
