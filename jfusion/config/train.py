@@ -51,6 +51,10 @@ class Train:
         checkpoint_every: Steps between checkpoints, besides those at the end of each epoch; 0 none.
         keep: How many of the newest checkpoints stay, besides the best.
         max_steps: Ends the run after this many steps; 0 does not.
+        cache_features: What an encoder makes of its input is computed once and kept on disk (in
+            `data.cache_dir`) for the phases in which it is frozen, wherever that gives the same
+            numbers: nothing in it is drawn at random, and the fusion reads its pooled feature
+            alone. Of pictures that are flipped both forms are kept.
     """
 
     phases: tuple[Phase, ...]
@@ -67,6 +71,7 @@ class Train:
     checkpoint_every: int = 0
     keep: int = 2
     max_steps: int = 0
+    cache_features: bool = True
 
     def __post_init__(self):
         require(bool(self.phases), "phases", "at least one phase", self.phases)

@@ -123,6 +123,45 @@ def remember(cache_dir: str | Path, key: Any, compute: Callable[[], Any]) -> Any
     return value
 
 
+def remember_array(
+    cache_dir: str | Path,
+    key: Any,
+    shape: tuple[int, ...],
+    dtype: Any,
+    blocks: Callable[[], Iterable[np.ndarray]],
+) -> np.ndarray:
+    """An array that is computed once, kept under a JSON-ready key and memory-mapped.
+
+    Args:
+        cache_dir: See `cache_root`.
+        key: All that fixes the array.
+        shape: Its shape.
+        dtype: Its type.
+        blocks: Computes it, in stretches along the first axis, from the first to the last.
+
+    Raises:
+        DataError: The cache cannot be written.
+    """
+    path = cache_root(cache_dir) / "features" / f"{_key(key)}.npy"
+    if path.exists():
+        try:
+            return _read_mapped(path, shape, dtype)
+        except _DAMAGE as error:
+            say(f"cache entry {path} is damaged ({error}); making it again")
+    with _build_folder(path) as build:
+        _require_bytes(path.parent, _bytes(shape, dtype), "features")
+        try:
+            with open(build / "array.npy", "wb") as file:
+                _write_header(file, shape, dtype)
+                for block in blocks():
+                    file.write(np.ascontiguousarray(block, dtype).data)
+        except OSError as error:
+            raise DataError(f"cannot write {path} ({error.strerror}); set data.cache_dir") from None
+        array = _read_mapped(build / "array.npy", shape, dtype)
+        os.replace(build / "array.npy", path)
+    return array
+
+
 def _key(*parts: Any) -> str:
     text = json.dumps([_FORMAT, *parts], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:40]
@@ -145,13 +184,21 @@ def _build_folder(target: Path) -> Iterator[Path]:
 
 
 def _require_space(folder: Path, rows: int, modality: Modality) -> None:
-    sizes = (np.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in modality.arrays.values())
-    needed, free = rows * int(sum(sizes)), shutil.disk_usage(folder).free
+    needed = sum(_bytes((rows, *shape), dtype) for shape, dtype in modality.arrays.values())
+    _require_bytes(folder, needed, f"column {modality.column!r}")
+
+
+def _require_bytes(folder: Path, needed: int, what: str) -> None:
+    free = shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(
-            f"the cache of column {modality.column!r} needs {needed / 1e9:.1f} GB in {folder}, "
-            f"where {free / 1e9:.1f} GB are free; set data.cache_dir to another disk"
+            f"the cache of {what} needs {needed / 1e9:.1f} GB in {folder}, where "
+            f"{free / 1e9:.1f} GB are free; set data.cache_dir to another disk"
         )
+
+
+def _bytes(shape: tuple[int, ...], dtype: Any) -> int:
+    return int(np.prod(shape)) * np.dtype(dtype).itemsize
 
 
 def _read(folder: Path, rows: int, modality: Modality) -> Column:
@@ -159,13 +206,18 @@ def _read(folder: Path, rows: int, modality: Modality) -> Column:
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     arrays = {}
     for name, (shape, dtype) in modality.arrays.items():
-        arrays[name] = np.load(folder / f"{name}.npy", mmap_mode="r")
-        if arrays[name].shape != (rows, *shape) or arrays[name].dtype != dtype:
-            raise ValueError(f"{name}.npy is {arrays[name].dtype} {arrays[name].shape}")
+        arrays[name] = _read_mapped(folder / f"{name}.npy", (rows, *shape), dtype)
     present = _read_per_row(folder / "present.npy", rows, bool)
     notes = {name: _read_per_row(_note(folder, name), rows, np.float32) for name in modality.notes}
     bad = {int(row): str(reason) for row, reason in facts["bad"]}
     return Column(arrays, present, bad, notes)
+
+
+def _read_mapped(path: Path, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    array = np.load(path, mmap_mode="r")
+    if array.shape != shape or array.dtype != dtype:
+        raise ValueError(f"{path.name} is {array.dtype} {array.shape}")
+    return array
 
 
 def _read_per_row(path: Path, rows: int, dtype: Any) -> np.ndarray:

@@ -94,6 +94,7 @@ class Multimodal(nnx.Module):
             {name: build_head(spec, fusion.width, **types) for name, spec in heads.items()}
         )
         self.modality_dropout = modality_dropout
+        self.dtype = dtype
         self.deterministic = False
 
     def set_view(self, deterministic: bool | None = None):
@@ -115,7 +116,9 @@ class Multimodal(nnx.Module):
             inputs: The arrays of each modality: `ids` int32 `[B, N]` and `length` int32 `[B]` of a
                 text, or `[B, W, N]` and `[B, W]` of one read in windows; `pixels` uint8
                 `[B, H, W, 3]` of a picture; `frames` float32 `[B, T, F]` and `valid` bool
-                `[B, T, F]` of a sequence.
+                `[B, T, F]` of a sequence. In place of them `features` float32 `[B, V, D]`, what
+                `encode` pooled of them, and of pictures that may be flipped also of their
+                mirror images (V = 2); for fusions that read no tokens.
             present: Which rows have which modality, bool `[B]` each.
             weight: Float32 `[B]`, 0 for rows that are padding and take no part in the statistics
                 of a batch; None: all rows are real.
@@ -134,17 +137,43 @@ class Multimodal(nnx.Module):
         outputs = {name: self.heads[name](fused) for name in sorted(self.heads)}
         return Answers(outputs, fused.weights, dict(present))
 
-    def _encode(self, name, arrays, present, weight, rngs) -> Encoded:
-        arrays = {key: _zero_where_absent(x, present) for key, x in arrays.items()}
+    def encode(
+        self,
+        name: str,
+        arrays: Mapping[str, jax.Array],
+        rows: jax.Array,
+        flipped: jax.Array | None = None,
+        *,
+        rngs: nnx.Rngs | None = None,
+    ) -> Encoded:
+        """Runs one encoder alone, without the layer on its pooled feature.
+
+        Args:
+            name: The modality.
+            arrays: Its arrays, see `__call__`.
+            rows: Float32 `[B]`, which rows count in the statistics of a batch.
+            flipped: Which pictures are flipped, bool `[B]`; None: none is.
+            rngs: As for `__call__`.
+        """
+        arrays = dict(arrays)
         if name in tuple(self.pixels):  # `in` alone would also find the methods of nnx.Dict
-            arrays = {"pixels": self.pixels[name](arrays["pixels"], rngs=rngs)}
-        rows = present.astype(jnp.float32) * (1 if weight is None else weight)
+            arrays = {"pixels": self.pixels[name].prepare(arrays["pixels"], flipped)}
         arrays["rows"] = rows
         encoder = self.encoders[name]
         if "ids" in arrays and arrays["ids"].ndim == 3:
-            encoded = windows.encode(encoder, arrays, rngs)
+            return windows.encode(encoder, arrays, rngs)
+        return encoder(arrays, rngs=rngs)
+
+    def _encode(self, name, arrays, present, weight, rngs) -> Encoded:
+        arrays = {key: _zero_where_absent(x, present) for key, x in arrays.items()}
+        rows = present.astype(jnp.float32) * (1 if weight is None else weight)
+        flipped = None
+        if name in tuple(self.pixels):
+            flipped = self.pixels[name].draw(len(present), rngs)
+        if "features" in arrays:
+            encoded = _encoded_before(arrays["features"].astype(self.dtype), flipped)
         else:
-            encoded = encoder(arrays, rngs=rngs)
+            encoded = self.encode(name, arrays, rows, flipped, rngs=rngs)
         if name in tuple(self.dense):
             encoded = encoded._replace(pooled=self.dense[name](encoded.pooled, rows, rngs=rngs))
         return encoded._replace(mask=encoded.mask & present[:, None])
@@ -202,3 +231,11 @@ def hide_modalities(
 def _zero_where_absent(x: jax.Array, present: jax.Array) -> jax.Array:
     present = present.reshape(present.shape + (1,) * (x.ndim - 1))
     return jnp.where(present, x, jnp.zeros((), x.dtype))
+
+
+def _encoded_before(features: jax.Array, flipped: jax.Array | None) -> Encoded:
+    """One of the V features of each row, `[B, V, D]`, as its only token."""
+    pooled = features[:, 0]
+    if flipped is not None:
+        pooled = jnp.where(flipped[:, None], features[:, 1], pooled)
+    return Encoded(pooled[:, None], jnp.ones((len(pooled), 1), bool), pooled)

@@ -1,12 +1,16 @@
 """uint8 pictures to what an image network reads, on the device."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from jfusion.models.layers import next_key
+
+Array = TypeVar("Array", jax.Array, np.ndarray)
 
 
 class Pixels(nnx.Module):
@@ -41,10 +45,24 @@ class Pixels(nnx.Module):
 
     def __call__(self, pixels: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Prepares `pixels`, uint8 `[B, H, W, 3]`; returns `[B, H, W, 3]` of `dtype`."""
-        if self.flip and not self.deterministic:
-            flipped = jax.random.bernoulli(next_key(rngs), self.flip, (pixels.shape[0], 1, 1, 1))
-            pixels = jnp.where(flipped, pixels[:, :, ::-1], pixels)
+        return self.prepare(pixels, self.draw(len(pixels), rngs))
+
+    def draw(self, rows: int, rngs: nnx.Rngs | None) -> jax.Array | None:
+        """Draws which pictures to flip, bool `[rows]`; None where none ever is."""
+        if not self.flip or self.deterministic:
+            return None
+        return jax.random.bernoulli(next_key(rngs), self.flip, (rows,))
+
+    def prepare(self, pixels: jax.Array, flipped: jax.Array | None = None) -> jax.Array:
+        """As a call does, but flips what it is told to, bool `[B]`; None flips nothing."""
+        if flipped is not None:
+            pixels = jnp.where(flipped[:, None, None, None], mirror(pixels), pixels)
         scale = 1 / (255 * jnp.array(self.std, jnp.float32))
         shift = jnp.array(self.mean, jnp.float32) / jnp.array(self.std, jnp.float32)
         normalised = pixels.astype(jnp.float32) * scale[None, None, None] - shift[None, None, None]
         return normalised.astype(self.dtype)
+
+
+def mirror(pixels: Array) -> Array:
+    """Flips all pictures, `[B, H, W, 3]`, from left to right."""
+    return pixels[:, :, ::-1]

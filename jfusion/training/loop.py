@@ -4,12 +4,13 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from jfusion import artifact
 from jfusion.config import Config, Regression
+from jfusion.data.split import Split
 from jfusion.errors import UserError
 from jfusion.training import evaluation, verdict
 from jfusion.training.checkpoint import Checkpoints, Progress
@@ -82,6 +83,7 @@ class Loop:
         )
         self._meter = Meter(self.run.dataset.splits["train"].source.locate)
         self._stop_requested = stop_requested
+        self._splits: Mapping[str, Split] = self.run.dataset.splits  # as the phase reads them
 
     def resume_or_start(self) -> tuple[State, Any]:
         """The state and the training batches to go on with."""
@@ -96,7 +98,30 @@ class Loop:
     def train_phase(self, state: State, batches: Any) -> State:
         """Takes the steps of the current phase that are still to do, evaluating every epoch."""
         with contextlib.closing(batches):
+            batches = self._read_features(state, batches)
+        with contextlib.closing(batches):
             return self._train_phase(state, batches)
+
+    def _read_features(self, state: State, batches: Any) -> Any:
+        """The same batches with the features that the phase reads in place of some inputs."""
+        watch = functools.partial(self._watch, int(state.step))
+        phase, report = self.progress.phase, self._reporter.message
+        self._splits = self.run.phase_splits(phase, state, report, watch)
+        reading = self.run.train_batches(self.progress, self._splits["train"])
+        reading.set_state(batches.get_state())
+        return reading
+
+    @contextlib.contextmanager
+    def _watch(self, step: int, what: str, rows: int) -> Iterator[Callable[[int], None]]:
+        """Shows a pass over some rows, which a request to stop ends."""
+        with self._reporter.rows(what, rows) as advance:
+
+            def done(count: int) -> None:
+                advance(count)
+                if self._stop_requested():
+                    self._leave(step)
+
+            yield done
 
     def _train_phase(self, state: State, batches: Any) -> State:
         config, progress = self._config, self.progress
@@ -130,8 +155,9 @@ class Loop:
 
     def evaluate(self, state: State) -> evaluation.Scores:
         """Scores a state on the validation split, writes the scores, and returns them."""
-        outputs, targets = self._outputs(state, "val"), self.run.dataset.splits["val"].targets
-        scores = evaluation.score(outputs, targets, self._config.targets, self.run.losses)
+        split = self._splits["val"]
+        outputs = self._outputs(split, state)
+        scores = evaluation.score(outputs, split.targets, self._config.targets, self.run.losses)
         self._reporter.evaluated(self.run, int(state.step), "val", outputs, scores)
         return scores
 
@@ -140,13 +166,13 @@ class Loop:
         if not any(isinstance(x, Regression) for x in self._config.targets.values()):
             return {}
         split = self.run.dataset.splits["val"]
-        return verdict.radii(self._config.targets, self._outputs(best, "val"), split.targets)
+        return verdict.radii(self._config.targets, self._outputs(split, best), split.targets)
 
     def test(self, best: State, radii: Mapping[str, float | None]) -> verdict.Verdict:
         """Tests the best model, with every choice of its modalities, and writes the scores."""
         split = self.run.dataset.splits["test"]
         judged, outputs = verdict.judge(
-            functools.partial(self._outputs, best, "test"),
+            functools.partial(self._outputs, split, best),
             self._config.inputs,
             split.targets,
             self._config.targets,
@@ -215,7 +241,7 @@ class Loop:
         self._save(state, batches)
 
     def _outputs(
-        self, state: State, split: str, modalities: Collection[str] | None = None
+        self, split: Split, state: State, modalities: Collection[str] | None = None
     ) -> evaluation.Outputs:
         """Runs a state on a split, with only some of its modalities if they are given."""
         batches, step = self._reporter.track(self.run, split), int(state.step)

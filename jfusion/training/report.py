@@ -1,6 +1,7 @@
 """What a run tells: on the terminal, in `metrics.jsonl`, on TensorBoard and in `summary.json`."""
 
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -96,11 +97,17 @@ class Reporter:
         self._writer.scalars(step, "train", values | {"samples_per_second": rate})
         self._steps.advance(0, loss=values["loss"], samples_per_second=rate)
 
-    def track(self, run: Run, split: str) -> Iterator[Any]:
+    @contextlib.contextmanager
+    def rows(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Shows a pass over some rows; yields what is to be called with each number done."""
+        with self._display.steps(total, what) as steps:
+            yield steps.advance
+
+    def track(self, run: Run, split: Split) -> Iterator[Any]:
         """Passes the batches of a split through and shows how many there were."""
         batches = run.eval_batches(split)
-        count = pipeline.batch_count(len(run.dataset.splits[split]), self._config.train.batch_size)
-        with self._display.steps(count, split) as steps:
+        count = pipeline.batch_count(len(split), self._config.train.batch_size)
+        with self._display.steps(count, split.name) as steps:
             for batch in batches:
                 yield batch
                 steps.advance()

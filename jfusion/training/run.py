@@ -1,7 +1,7 @@
 """What stays the same through a run: devices, data, model, losses, and the plan of each phase."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from jfusion import artifact, trees
 from jfusion.config import Config, ConfigError
 from jfusion.data import dataset as data
 from jfusion.data import pipeline
-from jfusion.training import assemble, losses, optim, sharding, steps
+from jfusion.data.problems import DataError
+from jfusion.data.split import Split
+from jfusion.training import assemble, features, losses, optim, sharding, steps
 from jfusion.training.checkpoint import Progress
 from jfusion.training.state import Network, State, Tree
 
@@ -118,10 +120,55 @@ class Run:
         )
         return sharding.abstract(shapes, self.mesh)
 
-    def train_batches(self, progress: Progress) -> grain.DatasetIterator:
-        """The training batches of a phase, placed on the devices a little ahead of their use."""
+    def phase_splits(
+        self, phase: int, state: State, report: Callable[[str], None], track: features.Track
+    ) -> dict[str, Split]:
+        """What a phase trains on and is evaluated on: `train` and `val`.
+
+        Args:
+            phase: The phase.
+            state: A state of it.
+            report: Called with a line on every frozen encoder.
+            track: See `features.attach`.
+
+        Returns:
+            The splits, with the features of frozen encoders in the place of their inputs wherever
+            that makes no difference, see `training.features`.
+        """
+        splits = {name: self.dataset.splits[name] for name in ("train", "val")}
+        if not self.config.train.cache_features:
+            return splits
+        refused = features.plan(self.network, self.plans[phase].rates, splits)
+        for name, why in refused.items():
+            try:
+                if not why:
+                    splits = features.attach(
+                        self.network,
+                        {**state.frozen, **state.stats},
+                        name,
+                        splits,
+                        self.dataset.inputs[name],
+                        batch_size=self.config.train.batch_size // self.mesh.size,
+                        cache_dir=self.config.data.cache_dir,
+                        track=track,
+                    )
+            except DataError as error:
+                why = str(error)
+            what = f"features are not cached: {why}" if why else "trains on cached features"
+            report(f"phase {phase + 1}: {name}: {what}")
+        return splits
+
+    def train_batches(
+        self, progress: Progress, split: Split | None = None
+    ) -> grain.DatasetIterator:
+        """The training batches of a phase, placed on the devices a little ahead of their use.
+
+        Args:
+            progress: Where the run stands.
+            split: The phase's own form of the training split; None: as it was read.
+        """
         host = pipeline.batches(
-            self.dataset.splits["train"],
+            split or self.dataset.splits["train"],
             self.config.train.batch_size,
             shuffle=True,
             seed=self.config.seed + 2**16 * progress.phase,  # other seeds stay apart
@@ -132,10 +179,10 @@ class Run:
         placed = host.map(functools.partial(sharding.place_batch, mesh=self.mesh))
         return iter(grain.experimental.ThreadPrefetchIterDataset(placed, prefetch_buffer_size=2))
 
-    def eval_batches(self, split: str) -> grain.IterDataset:
+    def eval_batches(self, split: Split) -> grain.IterDataset:
         """The batches of a split in order, in host memory."""
         return pipeline.batches(
-            self.dataset.splits[split],
+            split,
             self.config.train.batch_size,
             shuffle=False,
             process_index=jax.process_index(),

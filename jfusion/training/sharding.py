@@ -19,6 +19,12 @@ def make_mesh() -> Mesh:
     return jax.make_mesh((jax.device_count(),), ("data",), (AxisType.Auto,))
 
 
+def local_mesh() -> Mesh:
+    """The same over the devices of this process alone."""
+    devices = jax.local_devices()
+    return jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
+
+
 def check_batch_size(name: str, size: int, parts: int, mesh: Mesh) -> None:
     """Raises `ConfigError` where a batch of `size` rows in `parts` does not divide the devices."""
     unit = mesh.size * parts

@@ -113,6 +113,31 @@ class Network:
         answers = model(batch["inputs"], batch["present"], batch.get("weight"), rngs=rngs)
         return answers, _take_apart(model)[1] if stats else stats
 
+    def encode(
+        self, name: str, weights: Tree, arrays: Mapping[str, Any], train: bool = False
+    ) -> jax.Array:
+        """Runs one encoder alone, on rows that all have its modality.
+
+        Args:
+            name: The modality.
+            weights: The encoder's parameters and statistics, by their paths in the whole model.
+            arrays: The modality's part of `inputs` of a batch.
+            train: Whether to run it as training does where all of it is frozen; then whatever it
+                would draw at random is an error.
+
+        Returns:
+            The pooled feature, before any layer of its own on it, [B, D].
+
+        Raises:
+            ValueError: The encoder draws at random.
+        """
+        # What is not the encoder's stays abstract: it is not read.
+        leaves = {**self.params, **self.stats, **weights}
+        graph = self._graph(train, frozenset(self.params) if train else frozenset())
+        model = nnx.merge(graph, self._nest(leaves))
+        rows = jnp.ones(len(next(iter(arrays.values()))), jnp.float32)
+        return model.encode(name, arrays, rows).pooled
+
     def _graph(self, train: bool, frozen: frozenset[str]) -> nnx.GraphDef:
         """The model's structure in training or evaluation."""
         if (train, frozen) not in self._graphs:

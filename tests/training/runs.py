@@ -57,6 +57,7 @@ PLAIN_CONFIG = copy.deepcopy(CONFIG)
 del PLAIN_CONFIG["inputs"]["poster"]
 PLAIN_CONFIG["inputs"]["plot"]["encoder"]["sizes"] |= {"dropout": 0.0, "attention_dropout": 0.0}
 PLAIN_CONFIG["train"]["phases"][1]["rates"][0][0] = ".*embeddings/.*"
+PLAIN_CONFIG["train"]["cache_features"] = False  # tests count how often a run asks whether to stop
 
 
 def start(

@@ -1,0 +1,375 @@
+"""Phases on cached features are the same as phases on what the features are made of."""
+
+import contextlib
+import copy
+import dataclasses
+import json
+import os
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jfusion import config_file
+from jfusion.data import cache
+from jfusion.data.split import Split
+from jfusion.training import features, loop, run
+from jfusion.training.state import Network
+from tests import tiny
+from tests.training import runs
+
+ROWS = 20
+CALM = tiny.without_dropout()
+MOBILENET = {
+    "network": "mobilenet_v2",
+    "sizes": {
+        "out_channels": [8, 8],
+        "num_block_repeats": [1, 1],
+        "strides": [1, 2],
+        "hidden_dim": 16,
+        "batch_norm_momentum": 0.1,
+    },
+    "pixels": tiny.SPEC["encoders"]["poster"]["pixels"],
+    "dense": {"out_features": 8, "dropout": 0.3},
+}
+READER = types.SimpleNamespace(spec=lambda: {"kind": "any"})
+
+
+def a_spec(**encoders):
+    """Everything random that there is, but not within the encoders named."""
+    return {**tiny.SPEC, "encoders": {**tiny.SPEC["encoders"], **encoders}}
+
+
+def a_network(spec=None, dtype=jnp.float32, seed=0):
+    network, rng = Network(spec or a_spec(), dtype), np.random.default_rng(seed)
+    params = {p: rng.normal(0, 0.3, x.shape).astype(x.dtype) for p, x in network.params.items()}
+    stats = {p: rng.uniform(0.5, 1, x.shape).astype(x.dtype) for p, x in network.stats.items()}
+    return network, jax.device_put(params), jax.device_put(stats)
+
+
+def a_split(seed=0, absent=()):
+    batch = tiny.batch(ROWS, seed=seed)
+    present = {name: np.ones(ROWS, bool) for name in batch["inputs"]}
+    for flags in present.values():
+        flags[list(absent)] = False
+    rows = np.arange(ROWS)
+    source = types.SimpleNamespace(fingerprint=str(seed))
+    return Split("train", source, batch["inputs"], present, batch["targets"], rows, rows)
+
+
+class Stopped(Exception):
+    """What a watch raises."""
+
+
+class Watch:
+    """Counts the rows that are computed, and may stop after so many batches."""
+
+    def __init__(self, batches=None):
+        self.done, self.left = {}, batches
+
+    @contextlib.contextmanager
+    def __call__(self, what, total):
+        self.done[what] = 0
+
+        def advance(count):
+            self.done[what] += count
+            if self.left is not None:
+                self.left -= 1
+                if not self.left:
+                    raise Stopped
+
+        yield advance
+
+
+def attach(folder, network, weights, name="poster", splits=None, watch=None, **more):
+    splits, reader = splits or {"train": a_split()}, more.pop("reader", READER)
+    more = {"batch_size": 8, "cache_dir": str(folder), "track": watch or Watch(), **more}
+    return features.attach(network, weights, name, splits, reader, **more)
+
+
+def entries(folder):
+    return sorted(os.listdir(folder / "features"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "name", "dtype"),
+    [
+        (a_spec(poster=MOBILENET), "poster", jnp.float32),
+        (a_spec(), "poster", jnp.bfloat16),
+        (a_spec(plot=CALM["encoders"]["plot"]), "plot", jnp.float32),
+    ],
+    ids=["flipped, normalised, dense", "flipped, bfloat16", "text"],
+)
+def test_features_say_what_their_encoder_would(tmp_path, spec, name, dtype):
+    """In training too: flips, dropout and hidden modalities are drawn alike."""
+    network, params, stats = a_network(spec, dtype)
+    split = a_split(absent=(3, 4, 19))
+    found = attach(tmp_path, network, {**params, **stats}, name, {"train": split})["train"]
+    assert found.inputs[name]["features"].shape[:2] == (ROWS, 2 if name == "poster" else 1)
+    frozen = frozenset(path for path in params if path.startswith(f"encoders/{name}/"))
+    weight = np.ones(ROWS, np.float32)
+    weight[-1] = 0
+
+    @jax.jit
+    def answers(inputs, present, key):
+        batch = {"inputs": inputs, "present": present, "weight": weight}
+        trained, after = network.apply(params, stats, batch, key, frozen)
+        return trained.heads, after, network.apply(params, stats, batch)[0].heads
+
+    present = {**split.present, "plot" if name == "poster" else "poster": np.ones(ROWS, bool)}
+    key = jax.random.key(3)
+    raw = answers(split.inputs, present, key)
+    cached = answers(found.inputs, present, key)
+    near = 1e-5 if dtype == jnp.float32 else 3e-2
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, near, near), raw, cached)
+    other = answers(found.inputs, present, jax.random.key(4))
+    assert not np.allclose(raw[0]["genres"], other[0]["genres"], near, near)  # it is random
+
+
+def test_the_second_feature_is_that_of_the_mirror_image(tmp_path):
+    network, params, _ = a_network()
+    split = a_split()
+    mirrored = {"pixels": np.ascontiguousarray(split.inputs["poster"]["pixels"][:, :, ::-1])}
+    turned = dataclasses.replace(split, inputs={**split.inputs, "poster": mirrored})
+    one, other = (
+        attach(tmp_path / kind, network, params, splits={"train": x})["train"].inputs["poster"]
+        for kind, x in (("plain", split), ("turned", turned))
+    )
+    np.testing.assert_array_equal(one["features"][:, 1], other["features"][:, 0])
+    assert not np.allclose(one["features"][:, 0], one["features"][:, 1])
+
+
+def test_absent_rows_are_zero_and_neither_computed_nor_read(tmp_path):
+    network, params, stats = a_network(CALM)
+    absent = [0, 1, 12, 18, 19]
+    split, watch = a_split(absent=absent), Watch()
+    found = attach(tmp_path, network, params, splits={"train": split}, watch=watch)["train"]
+    assert watch.done == {"poster: features of train": ROWS - 5}
+    kept = found.inputs["poster"]["features"]
+    assert not kept[absent].any()
+    assert np.all(np.any(kept[split.present["poster"]] != 0, axis=(1, 2)))
+
+    @jax.jit
+    def answers(inputs, present):
+        return network.apply(params, stats, {"inputs": inputs, "present": present})[0].heads
+
+    present = {"plot": np.ones(ROWS, bool), "poster": split.present["poster"]}
+    spoilt = np.where(present["poster"][:, None, None], kept, np.nan)
+    whole = answers(found.inputs, present)
+    again = answers({**found.inputs, "poster": {"features": spoilt}}, present)
+    np.testing.assert_array_equal(whole["genres"], again["genres"])
+
+
+def test_features_are_found_again(tmp_path):
+    network, params, _ = a_network()
+    splits = {"train": a_split(0), "val": a_split(1)}
+    first, again = Watch(), Watch()
+    one = attach(tmp_path, network, params, splits=splits, watch=first)
+    other = attach(tmp_path, network, params, splits=splits, watch=again)
+    names = "poster: features of train", "poster: features of val"
+    assert first.done == dict.fromkeys(names, ROWS)
+    assert again.done == {}
+    assert isinstance(other["train"].inputs["poster"]["features"], np.memmap)
+    for name in splits:
+        np.testing.assert_array_equal(
+            one[name].inputs["poster"]["features"], other[name].inputs["poster"]["features"]
+        )
+    assert len(entries(tmp_path)) == 2
+
+
+def test_other_features_are_not_taken_for_them(tmp_path, monkeypatch):
+    def zeros(self, arrays, present, advance):
+        yield np.zeros((ROWS, 2, 8), np.float32)
+
+    monkeypatch.setattr(features._Compute, "__call__", zeros)
+    network, params, _ = a_network()
+    kernel = "encoders/poster/embeddings/patch_embeddings/kernel"
+    moved = {**params, kernel: params[kernel] * 1.001}
+    head = {**params, "heads/genres/bias": params["heads/genres/bias"] + 1}
+    pixels = {**tiny.SPEC["encoders"]["poster"]["pixels"], "mean": [0.4, 0.5, 0.5]}
+    shifted = Network(a_spec(poster={**tiny.SPEC["encoders"]["poster"], "pixels": pixels}))
+    reader = types.SimpleNamespace(spec=lambda: {"kind": "any", "size": 17})
+    for count, (model, weights, options) in enumerate(
+        [
+            (network, params, {}),
+            (network, head, {}),  # no part of the encoder
+            (network, moved, {}),
+            (shifted, params, {}),
+            (Network(a_spec(), jnp.bfloat16), params, {}),
+            (network, params, {"reader": reader}),
+            (network, params, {"batch_size": 4}),
+            (network, params, {"splits": {"train": a_split(2)}}),
+            (network, params, {"splits": {"train": a_split(0, absent=(5,))}}),
+        ]
+    ):
+        attach(tmp_path, model, weights, **options)
+        assert len(entries(tmp_path)) == max(count, 1)
+
+
+def test_an_interrupted_pass_leaves_nothing(tmp_path):
+    network, params, _ = a_network()
+    with pytest.raises(Stopped):
+        attach(tmp_path, network, params, watch=Watch(batches=2))
+    assert entries(tmp_path) == []
+    watch = Watch()
+    attach(tmp_path, network, params, watch=watch)
+    assert watch.done == {"poster: features of train": ROWS}
+
+
+def test_a_damaged_entry_is_made_again(tmp_path, capsys):
+    network, params, _ = a_network()
+    whole = np.array(attach(tmp_path, network, params)["train"].inputs["poster"]["features"])
+    (entry,) = (tmp_path / "features").iterdir()
+    os.truncate(entry, entry.stat().st_size - 4)
+    again = attach(tmp_path, network, params)["train"].inputs["poster"]["features"]
+    np.testing.assert_array_equal(whole, again)
+    assert "is damaged" in capsys.readouterr().err
+
+
+def planned(spec, frozen="encoders/"):
+    network = Network(spec)
+    rates = {path: 0.0 if path.startswith(frozen) else 1e-3 for path in network.params}
+    return features.plan(network, rates, {"train": a_split()})
+
+
+def changed(name, **values):
+    part = CALM["encoders"][name]
+    sizes = {**part["sizes"], **values.pop("sizes", {})}
+    return {**CALM, "encoders": {**CALM["encoders"], name: {**part, "sizes": sizes, **values}}}
+
+
+def test_nothing_is_refused_without_a_reason():
+    assert planned(CALM) == {"plot": "", "poster": ""}
+    assert planned(a_spec(poster=MOBILENET))["poster"] == ""
+    assert planned(CALM, frozen="encoders/poster/") == {"poster": ""}
+    assert planned(CALM, frozen="encoders/poster/embeddings/") == {}  # a part is not frozen
+    assert planned(CALM, frozen="heads/") == {}
+
+
+@pytest.mark.parametrize(
+    ("spec", "name", "why"),
+    [
+        (tiny.SPEC, "plot", "dropout 0.1, attention_dropout 0.1 within the encoder"),
+        (changed("plot", sizes={"dropout": 0.25}), "plot", "dropout 0.25 within the encoder"),
+        (
+            changed("poster", sizes={"depths": [2], "drop_path_rate": 0.2}),
+            "poster",
+            "drop_path_rate 0.2 within the encoder",
+        ),
+        (
+            changed("plot", lora=dict(patterns=[".*/q_lin"], rank=2, alpha=4.0, dropout=0.1)),
+            "plot",
+            "lora.dropout 0.1 within the encoder",
+        ),
+        (
+            {**CALM, "fusion": {"kind": "cross_attention", "width": 8, "layers": 1, "heads": 2}},
+            "poster",
+            "cross_attention reads all of its tokens",
+        ),
+    ],
+)
+def test_what_is_refused(spec, name, why):
+    assert planned(spec)[name] == why
+
+
+def test_an_encoder_that_draws_is_refused_whatever_its_numbers_are_called(monkeypatch):
+    monkeypatch.setattr(features, "_DROPS", ())
+    found = planned(tiny.SPEC)
+    assert found["plot"].startswith("in training, ")
+    assert found["poster"] == ""
+
+
+def test_an_encoder_without_parameters_is_left_as_it_is():
+    rates = {"encoders/text/kernel": 0.0, "heads/score/kernel": 1e-3}
+    assert features.is_frozen("text", rates)
+    assert not features.is_frozen("audio", rates)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs(tmp_path_factory):
+    """Compiled programs are kept between the runs of this module, as `main` keeps them."""
+    names = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
+    before = [getattr(jax.config, name) for name in names]
+    for name, value in zip(names, (str(tmp_path_factory.mktemp("xla")), 0.0), strict=True):
+        jax.config.update(name, value)
+    yield
+    for name, value in zip(names, before, strict=True):
+        jax.config.update(name, value)
+
+
+def a_config(frozen, cache_features, **train):
+    """A run with a frozen encoder."""
+    values = copy.deepcopy(runs.CONFIG)
+    if frozen == "plot":
+        del values["inputs"]["poster"]
+        values["inputs"]["plot"] |= {"max_tokens": 6, "windows": 2}
+        values["inputs"]["plot"]["encoder"]["sizes"] |= {"dropout": 0.0, "attention_dropout": 0.0}
+    else:
+        values["inputs"]["poster"]["encoder"] |= {"dense": 8}
+    rates = [[f"encoders/{frozen}/.*", 0.0], [".*", 1e-2]]
+    phases = [{"epochs": 3, "rates": rates}]
+    values["train"] = {"batch_size": 8, "phases": phases, "cache_features": cache_features, **train}
+    values["log"] = {"every": 1, "pictures": 0}
+    return config_file.resolve(values)
+
+
+def results(folder):
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [
+        (line["step"], line["split"], name, value)
+        for line in lines
+        for name, value in sorted(line["values"].items())
+        if name != "samples_per_second"
+    ]
+
+
+def after(batches):
+    """A request to stop that comes in a given batch."""
+    calls = iter(range(1, 1000))
+    return lambda: next(calls) >= batches
+
+
+@pytest.mark.parametrize("frozen", ["poster", "plot"])
+def test_a_run_on_features_gives_the_same_metrics(tmp_path, frozen, capsys):
+    for kept in (False, True):
+        loop.train(a_config(frozen, kept), tmp_path / str(kept))
+    said = capsys.readouterr().err
+    assert said.count("cached features") == 1
+    assert f"phase 1: {frozen}: trains on cached features" in said
+    without, on = results(tmp_path / "False"), results(tmp_path / "True")
+    assert [entry[:3] for entry in without] == [entry[:3] for entry in on]
+    assert {"train", "val", "test"} == {entry[1] for entry in on}
+    values = [[x[3] for x in part if x[3] is not None] for part in (without, on)]
+    np.testing.assert_allclose(*values, rtol=1e-5, atol=1e-6)
+
+
+def test_a_run_on_features_that_is_stopped_goes_on_with_the_same_bits(tmp_path):
+    config = a_config("poster", True, checkpoint_every=3)
+    loop.train(config, tmp_path / "whole")
+    for count in (5, 8):  # in the first epoch, and in the second
+        with pytest.raises(loop.Preempted):
+            loop.train(config, tmp_path / "parts", after(count))
+    loop.train(config, tmp_path / "parts")
+    assert runs.results(tmp_path / "parts") == runs.results(tmp_path / "whole")
+
+
+def test_a_run_can_be_stopped_while_it_computes_features(tmp_path, monkeypatch):
+    monkeypatch.setenv("JFUSION_CACHE", str(tmp_path / "cache"))
+    config = a_config("poster", True)
+    with pytest.raises(loop.Preempted, match="step 0"):
+        loop.train(config, tmp_path / "run", lambda: True)
+    assert entries(tmp_path / "cache") == []
+
+
+def test_without_space_a_run_goes_on_without_features(monkeypatch, tmp_path):
+    monkeypatch.setenv("JFUSION_CACHE", str(tmp_path))
+    prepared = run.prepare(a_config("poster", True))
+    usage = types.SimpleNamespace(free=10)
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: usage)
+    said = []
+    splits = prepared.phase_splits(0, prepared.first_state(), said.append, Watch())
+    assert "pixels" in splits["train"].inputs["poster"]
+    assert len(said) == 1
+    assert "phase 1: poster: features are not cached: the cache of features needs" in said[0]
