@@ -255,7 +255,7 @@ def _encoder_spec(key: str, part: Any, there: Mapping[str, Any], where: Path) ->
     described = networks.Network(kind, {**networks.DEFAULTS[kind], **sizes})
     assemble.check_sizes(f"{key_of}.sizes", encoder, described)
     rates = {name: x for name, x in encoder.sizes.items() if name in assemble.RATES}
-    spec = {**there, "sizes": {**sizes, **rates}}
+    spec = {**there, "sizes": {**there["sizes"], **rates}}
     if encoder.dense:
         width = there.get("dense", {}).get("out_features", 0)
         if encoder.dense != width:
