@@ -60,7 +60,7 @@ def a_batch(seed=0):
     batch = tiny.batch(ROWS, seed=seed)
     facts = {
         "numbers": rng.normal(size=(ROWS, 2)).astype(np.float32),
-        "known": np.ones((ROWS, 2), bool),
+        "known": rng.random((ROWS, 2)) < 0.7,
         "categories": rng.integers(0, 4, (ROWS, 1)).astype(np.int32),
     }
     return {**batch, "inputs": {**batch["inputs"], "facts": facts}, "present": PRESENT}
