@@ -9,6 +9,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from jfusion.models.layers import FAN_IN_INIT, Linear
+from jfusion.ops.linear import linear
 
 
 class Attached(nnx.Module):
@@ -23,7 +24,7 @@ class Attached(nnx.Module):
         joint: F.
 
     Attributes:
-        projection: From D to F.
+        projection: From D to F, without a bias.
         gate: [F].
     """
 
@@ -37,11 +38,12 @@ class Attached(nnx.Module):
         rngs: nnx.Rngs,
     ):
         types = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-        self.projection = Linear(width, joint, init=FAN_IN_INIT, **types)
+        self.projection = Linear(width, joint, init=FAN_IN_INIT, use_bias=False, **types)
         self.gate = nnx.Param(jnp.zeros((joint,), param_dtype))
 
     def __call__(self, pooled: jax.Array, present: jax.Array) -> jax.Array:
         """[B, D] and bool [B] -> [B, F]."""
-        x = self.projection(pooled)
-        gate = self.gate[...].astype(x.dtype)
-        return jnp.where(present[:, None], gate[None] * x, 0)
+        # The gate is on the kernel: of a product that a sum follows, some programs round only the sum.
+        kernel = self.projection.kernel[...] * self.gate[...][None]
+        x = linear(pooled.astype(self.projection.dtype), kernel.astype(self.projection.dtype))
+        return jnp.where(present[:, None], x, 0)

@@ -138,9 +138,11 @@ class Multimodal(nnx.Module):
         attached = tuple(self.attached)
         joined = {name: present[name] for name in encoded if name not in attached}
         fused = self.fusion({name: encoded[name] for name in joined}, joined, weight, rngs=rngs)
-        for name in attached:
-            more = self.attached[name](encoded[name].pooled, present[name])
-            fused = fused._replace(joint=fused.joint + more)
+        fused = fused._replace(
+            attached=tuple(
+                self.attached[name](encoded[name].pooled, present[name]) for name in attached
+            )
+        )
         outputs = {name: self.heads[name](fused) for name in sorted(self.heads)}
         return Answers(outputs, fused.weights, joined)
 
