@@ -43,7 +43,7 @@ class Attached(nnx.Module):
 
     def __call__(self, pooled: jax.Array, present: jax.Array) -> jax.Array:
         """[B, D] and bool [B] -> [B, F]."""
-        # The gate is on the kernel: of a product that a sum follows, some programs round only the sum.
+        # On the kernel: some programs round a product only together with the sum that follows it.
         kernel = self.projection.kernel[...] * self.gate[...][None]
         x = linear(pooled.astype(self.projection.dtype), kernel.astype(self.projection.dtype))
         return jnp.where(present[:, None], x, 0)
