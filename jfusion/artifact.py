@@ -121,7 +121,7 @@ def read(folder: Path) -> Artifact:
         ArtifactError: No such folder, or a file that is missing or not the one that was written.
     """
     description = verify(folder)
-    tensors = load_file(folder / "weights.safetensors")
+    params, stats = weights(folder)
     return Artifact(
         spec=description["model"],
         inputs={
@@ -132,9 +132,15 @@ def read(folder: Path) -> Artifact:
         precision=description["precision"],
         batch_size=description["batch_size"],
         origin=description["origin"],
-        params=_under("params/", tensors),
-        stats=_under("stats/", tensors),
+        params=params,
+        stats=stats,
     )
+
+
+def weights(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The parameters and the running statistics of a model folder, not verified, by path."""
+    tensors = load_file(folder / "weights.safetensors")
+    return _under("params/", tensors), _under("stats/", tensors)
 
 
 def verify(folder: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ LAYERS = (
     },
     {"training.readout", "training.steps", "training.assemble", "training.confusion"},
     {"artifact", "training.evaluation"},
-    {"training.verdict", "predictions", "training.features"},
+    {"training.verdict", "training.features", "training.earlier", "predictions"},
     {"training.run", "training.tables"},
     {"training.report", "inference"},
     {"training.loop"},

@@ -41,6 +41,10 @@ class Config:
         data: Where the rows come from.
         fusion: How the modalities are joined.
         log: What is reported.
+        attach_to: A model folder of an earlier run, `RUN/model`: the new model is that one, and the
+            inputs that it does not have are attached to it through gates that start from 0. The
+            inputs that it has, the targets and the fusion stay as they were there (`weights` and
+            `init_from` of those inputs are not read again); rates of dropout may differ.
         seed: Seeds initialisation, shuffling, dropout, and random splits.
         seeds: Trains so many times, from this seed on, and reports mean and spread.
         folds: Trains so many times, each time with another part of the rows as the test split; 0
@@ -54,6 +58,7 @@ class Config:
     data: Data = field(default_factory=Data)
     fusion: ConcatFusion | CrossAttentionFusion = field(default_factory=ConcatFusion)
     log: Log = field(default_factory=Log)
+    attach_to: str = ""
     seed: int = 0
     seeds: int = 1
     folds: int = 0

@@ -51,6 +51,10 @@ class Encoder:
         weights: Pretrained weights: a local folder or a Hugging Face id; empty trains from scratch.
         revision: The hub revision (commit, tag or branch) of `weights`; empty takes the commit that
             jfusion pins for well-known ids, `main` for others.
+        init_from: A model folder of an earlier run, `RUN/model`, or `RUN/model:name` where the
+            modality has another name there. The encoder comes from there with its weights, sizes,
+            statistics, `dense` layer and adapters, and so does what turns cells into arrays: the
+            vocabulary, the scaling. It must be what this section asks for.
         sizes: Constructor numbers of the network, by the reference's names. Without `weights` they
             define it; with `weights` they may change only what has no parameters (dropout rates).
         lora: Adapters beside its linear layers.
@@ -73,6 +77,7 @@ class Encoder:
     ]
     weights: str = ""
     revision: str = ""
+    init_from: str = ""
     sizes: dict[str, Any] = field(default_factory=dict)
     lora: Lora = field(default_factory=Lora)
     dense: int = 0
@@ -80,6 +85,8 @@ class Encoder:
 
     def __post_init__(self):
         require(self.dense >= 0, "dense", "0 or more", self.dense)
+        one = not (self.init_from and self.weights)
+        require(one, "init_from", "none with weights", self.init_from)
         rate = self.dense_dropout
         require(0 <= rate < 1, "dense_dropout", "in [0, 1)", rate)
         needs = not self.lora.weights or (self.weights and self.lora.rank)
@@ -123,6 +130,8 @@ class Text:
         require(self.windows >= 1, "windows", "at least 1", self.windows)
         require(self.vocabulary >= 10, "vocabulary", "at least 10", self.vocabulary)
         require(not (self.ids and self.tokenizer), "tokenizer", "none with ids", self.tokenizer)
+        own = not (self.encoder.init_from and self.tokenizer)
+        require(own, "tokenizer", "none with encoder.init_from", self.tokenizer)
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 import hashlib
 import importlib.metadata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from jfusion.config import (
@@ -63,13 +63,20 @@ def input_from_spec(spec: Mapping[str, Any], folder: Path, name: str) -> InputRe
     return kinds[spec["kind"]].from_spec(spec, folder, name)
 
 
-def load(config: Config, folders: Mapping[str, Path]) -> Dataset:
+def load(
+    config: Config,
+    folders: Mapping[str, Path],
+    readers: Mapping[str, InputReader] = MappingProxyType({}),
+    labels: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> Dataset:
     """Reads and preprocesses all splits of a config.
 
     Args:
         config: The experiment.
         folders: Modality -> folder of its pretrained weights, which fixes tokenizer and resampling;
             what starts from scratch is not there.
+        readers: Modality -> what turns its cells into arrays, where that is known before.
+        labels: Target -> names of its labels or classes, where they are known before.
 
     Raises:
         DataError: The data cannot be used as the config asks; it lists every bad cell of every
@@ -83,11 +90,14 @@ def load(config: Config, folders: Mapping[str, Path]) -> Dataset:
     if data.group_column:
         groups.require_apart(sources, data.group_column, cache_dir)
     inputs = {
-        name: _reader(name, part, folders.get(name), sources["train"], cache_dir)
+        name: readers[name]
+        if name in readers
+        else _reader(name, part, folders.get(name), sources["train"], cache_dir)
         for name, part in config.inputs.items()
     }
     labels = {
-        name: _labels(section, data, sources["train"]) for name, section in config.targets.items()
+        name: tuple(labels[name]) if name in labels else _labels(section, data, sources["train"])
+        for name, section in config.targets.items()
     }
     targets = {name: target_of(section, labels[name]) for name, section in config.targets.items()}
     splits, problems = {}, []

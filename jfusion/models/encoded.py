@@ -29,8 +29,11 @@ class Fused(NamedTuple):
             without that modality.
         weights: The part of each modality in `joint`, float32 `[B]`, where the fusion weighs
             them: 0 for what is absent, 1 in sum.
+        attached: What modalities add to `joint` that the fusion does not join, `[B, F]` each; 0 in
+            rows without them. The heads do the adding.
     """
 
     joint: jax.Array
     each: dict[str, jax.Array]
     weights: dict[str, jax.Array]
+    attached: tuple[jax.Array, ...] = ()

@@ -1,4 +1,4 @@
-"""A model is encoders, one fusion and named heads, and nothing else."""
+"""A model is encoders, one fusion and named heads, and modalities attached to it later."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jfusion.models import lora, windows
+from jfusion.models.attached import Attached
 from jfusion.models.bert import Bert, DistilBert
 from jfusion.models.convnext import ConvNeXt
 from jfusion.models.cross_attention import CrossAttention
@@ -47,8 +48,8 @@ class Answers(NamedTuple):
         heads: Float32 by head: logits `[B, C]`, values `[B, 1]`, vectors `[B, 1 + M, E]`.
         shares: Weight of each modality in the fused feature, float32 `[B]`, where the fusion
             weighs them.
-        present: Which modalities the answers rest on, bool `[B]` each: those of the batch, without
-            what modality dropout hid.
+        present: Which of the modalities that the fusion joins the answers rest on, bool `[B]` each:
+            those of the batch, without what modality dropout hid.
     """
 
     heads: dict[str, jax.Array]
@@ -70,6 +71,8 @@ class Multimodal(nnx.Module):
         heads: The description of each head, see `heads.build`.
         modality_dropout: Probability, per row and modality, of hiding a present modality in
             training. A row that would lose every modality keeps all that it has.
+        attached: What the modalities add that the fusion does not join; they came to a model that
+            was trained without them.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Multimodal(nnx.Module):
         fusion: nnx.Module,
         heads: Mapping[str, Mapping[str, Any]],
         modality_dropout: float = 0.0,
+        attached: Mapping[str, Attached] | None = None,
         *,
         dtype: jnp.dtype = jnp.float32,
         param_dtype: jnp.dtype = jnp.float32,
@@ -89,6 +93,7 @@ class Multimodal(nnx.Module):
         self.pixels = nnx.Dict(pixels)
         self.dense = nnx.Dict(dense)
         self.fusion = fusion
+        self.attached = nnx.Dict(attached or {})
         types = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.heads = nnx.Dict(
             {name: build_head(spec, fusion.width, **types) for name, spec in heads.items()}
@@ -133,9 +138,16 @@ class Multimodal(nnx.Module):
             name: self._encode(name, inputs[name], present[name], weight, rngs)
             for name in sorted(self.encoders)
         }
-        fused = self.fusion(encoded, present, weight, rngs=rngs)
+        attached = tuple(self.attached)
+        joined = {name: present[name] for name in encoded if name not in attached}
+        fused = self.fusion({name: encoded[name] for name in joined}, joined, weight, rngs=rngs)
+        fused = fused._replace(
+            attached=tuple(
+                self.attached[name](encoded[name].pooled, present[name]) for name in attached
+            )
+        )
         outputs = {name: self.heads[name](fused) for name in sorted(self.heads)}
-        return Answers(outputs, fused.weights, dict(present))
+        return Answers(outputs, fused.weights, joined)
 
     def encode(
         self,
@@ -192,7 +204,8 @@ def build(
         spec: `{"encoders": {name: {"network", "sizes", "pixels"?: {"mean", "std", "flip"},
             "lora"?: {"patterns", "rank", "alpha", "dropout"},
             "dense"?: {"out_features", "dropout"}}},
-            "fusion": {"kind", ...}, "modality_dropout": float, "heads": {name: {"kind", ...}}}`.
+            "fusion": {"kind", ...}, "modality_dropout": float, "heads": {name: {"kind", ...}},
+            "attached"?: names of encoders}`: of those, the features are not fused but added.
         dtype: Compute type.
         param_dtype: Type of the parameters.
         rngs: A `params` stream.
@@ -212,9 +225,11 @@ def build(
             dense[name] = DenseNorm(encoders[name].width, **part["dense"], **types)
     fusion_spec = dict(spec["fusion"])
     widths = {name: dense.get(name, encoder).width for name, encoder in encoders.items()}
+    added = {name: widths.pop(name) for name in sorted(spec.get("attached", ()))}
     fusion = FUSIONS[fusion_spec.pop("kind")](widths, **fusion_spec, **types)
-    parts = encoders, pixels, dense, fusion
-    return Multimodal(*parts, spec["heads"], spec["modality_dropout"], **types)
+    attached = {name: Attached(width, fusion.width, **types) for name, width in added.items()}
+    parts = encoders, pixels, dense, fusion, spec["heads"], spec["modality_dropout"], attached
+    return Multimodal(*parts, **types)
 
 
 def hide_modalities(

@@ -1,9 +1,10 @@
 """From a config, the data and the pretrained checkpoints to a model's description and weights."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax.numpy as jnp
@@ -41,29 +42,36 @@ RATES = (
 )
 
 
-def find_pretrained(config: Config) -> dict[str, Path]:
-    """The folder of pretrained weights of each modality that names any."""
+def find_pretrained(config: Config, taken: Collection[str] = ()) -> dict[str, Path]:
+    """The folder of pretrained weights of each modality that names any; without those `taken`."""
     return {
         name: hub.find(
             part.encoder.weights, part.encoder.revision, key=f"inputs.{name}.encoder.weights"
         )
         for name, part in config.inputs.items()
-        if part.encoder.weights
+        if part.encoder.weights and name not in taken
     }
 
 
-def encoder_specs(config: Config, folders: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+def encoder_specs(
+    config: Config,
+    folders: Mapping[str, Path],
+    taken: Mapping[str, dict[str, Any]] = MappingProxyType({}),
+) -> dict[str, dict[str, Any]]:
     """The description of every encoder, without the vocabulary sizes that only the data tells.
 
     Args:
         config: The experiment.
         folders: Folders of pretrained weights by modality; the others start from scratch.
+        taken: The descriptions of encoders that are trained already, see `earlier.find`.
 
     Raises:
         ConfigError: The config and a network or a checkpoint disagree.
     """
     return {
-        name: _encoder_spec(
+        name: taken[name]
+        if name in taken
+        else _encoder_spec(
             f"config.inputs.{name}",
             part,
             networks.describe(folders[name]) if name in folders else None,
@@ -109,6 +117,7 @@ def model_spec(
     dataset: Dataset,
     folders: Mapping[str, Path],
     statistics: Mapping[str, Mapping[str, Any]],
+    taken: Mapping[str, dict[str, Any]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The plain description of the model, as `models.multimodal.build` takes it.
 
@@ -117,12 +126,15 @@ def model_spec(
         dataset: Its data: vocabulary sizes, widths of sequences and tables, and label names.
         folders: As for `encoder_specs`.
         statistics: See `statistics`.
+        taken: As for `encoder_specs`.
 
     Raises:
         ConfigError: The config, the data and a checkpoint disagree.
     """
-    encoders = encoder_specs(config, folders)
+    encoders = encoder_specs(config, folders, taken)
     for name, part in config.inputs.items():
+        if name in taken:
+            continue  # it has its sizes
         if isinstance(part, Text):
             _fit_vocabulary(
                 f"config.inputs.{name}",
@@ -179,7 +191,7 @@ def _encoder_spec(
             f"{key}.encoder.network: {kind!r}, but {part.encoder.weights!r} holds "
             f"{described.network!r}"
         )
-    _check_sizes(f"{key}.encoder.sizes", part.encoder, described)
+    check_sizes(f"{key}.encoder.sizes", part.encoder, described)
     sizes = {**(described.sizes if described is not None else {}), **part.encoder.sizes}
     numbers = {**networks.DEFAULTS[kind], **sizes}
     spec: dict[str, Any] = {"network": kind, "sizes": sizes}
@@ -255,7 +267,7 @@ def _fit_vocabulary(key: str, sizes: dict[str, Any], words: int, pretrained: boo
         )
 
 
-def _check_sizes(key: str, encoder: Encoder, described: networks.Network | None) -> None:
+def check_sizes(key: str, encoder: Encoder, described: networks.Network | None) -> None:
     """Raises `ConfigError` at a number that the network has not, or that its weights fix."""
     known = networks.DEFAULTS[encoder.network]
     for name, value in encoder.sizes.items():

@@ -18,7 +18,7 @@ from jfusion.data import dataset as data
 from jfusion.data import pipeline
 from jfusion.data.problems import DataError
 from jfusion.data.split import Split
-from jfusion.training import assemble, features, losses, optim, sharding, steps
+from jfusion.training import assemble, earlier, features, losses, optim, sharding, steps
 from jfusion.training.checkpoint import Progress
 from jfusion.training.state import Network, State, Tree
 
@@ -53,6 +53,7 @@ class Run:
         folders: Pretrained weights by modality.
         network: The model as functions.
         statistics: What is known of the training split by target, see `assemble.statistics`.
+        taken: What comes from earlier runs.
     """
 
     config: Config
@@ -61,6 +62,7 @@ class Run:
     folders: Mapping[str, Path]
     network: Network
     statistics: Mapping[str, dict[str, Any]]
+    taken: earlier.Taken
 
     @functools.cached_property
     def losses(self) -> dict[str, losses.Loss]:
@@ -99,8 +101,9 @@ class Run:
         return tuple(plans)
 
     def first_state(self) -> State:
-        """The state at step 0, with pretrained weights where the config names any."""
+        """The state at step 0, with what the config takes from checkpoints and earlier runs."""
         weights = assemble.pretrained_weights(self.config, self.network, self.folders)
+        weights |= self.taken.weights(self.network)
         # This generator compiles ten times faster than the default; nothing but its speed matters.
         key = jax.random.key(self.config.seed, impl="rbg")
         params, stats = self.network.init(key, weights)
@@ -238,15 +241,19 @@ def prepare(config: Config) -> Run:
     mesh = sharding.make_mesh()
     train = config.train
     sharding.check_batch_size("train.batch_size", train.batch_size, train.accumulate, mesh)
-    folders = assemble.find_pretrained(config)
-    assemble.encoder_specs(config, folders)  # checked before the data, which can take minutes
-    dataset = data.load(config, folders)
-    statistics = assemble.statistics(config.targets, dataset.labels, dataset.splits["train"])
-    spec = assemble.model_spec(config, dataset, folders, statistics)
+    taken = earlier.find(config)
+    folders = assemble.find_pretrained(config, taken.encoders)
+    # Checked before the data, which can take minutes.
+    assemble.encoder_specs(config, folders, taken.encoders)
+    dataset = data.load(config, folders, taken.readers, taken.labels)
+    statistics = taken.statistics or assemble.statistics(
+        config.targets, dataset.labels, dataset.splits["train"]
+    )
+    spec = taken.complete(assemble.model_spec(config, dataset, folders, statistics, taken.encoders))
     try:
         network = Network(spec, assemble.DTYPES[train.precision])
     except ValueError as error:
         raise ConfigError(f"config: these numbers make no model: {error}") from error
-    run = Run(config, mesh, dataset, folders, network, statistics)
+    run = Run(config, mesh, dataset, folders, network, statistics, taken)
     _ = run.plans  # checked now
     return run

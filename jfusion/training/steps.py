@@ -52,7 +52,7 @@ def make_train_step(
 
     def loss_fn(params, frozen, stats, part, key, rows, scale):
         outputs, stats = network.apply({**params, **frozen}, stats, part, key, frozen)
-        part = {**part, "present": outputs.present}  # modalities may have been hidden
+        part = {**part, "present": outputs.present}  # without those that were hidden
         each = {}
         for name, loss in losses.items():
             of_rows = loss.rows(outputs.heads[name], part["targets"][name], part)
@@ -130,6 +130,7 @@ def make_eval_step(
     @jax.jit
     def eval_step(params: Tree, stats: Tree, batch: Batch):
         outputs, _ = network.apply(params, stats, batch)
+        batch = {**batch, "present": outputs.present}  # what the heads know of, see `Answers`
         each = {
             name: loss.rows(outputs.heads[name], batch["targets"][name], batch)
             for name, loss in (losses or {}).items()

@@ -1,11 +1,14 @@
 """Small real runs: their configs, and what must be equal when two runs did the same."""
 
+import contextlib
 import copy
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import jax
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,6 +61,57 @@ del PLAIN_CONFIG["inputs"]["poster"]
 PLAIN_CONFIG["inputs"]["plot"]["encoder"]["sizes"] |= {"dropout": 0.0, "attention_dropout": 0.0}
 PLAIN_CONFIG["train"]["phases"][1]["rates"][0][0] = ".*embeddings/.*"
 PLAIN_CONFIG["train"]["cache_features"] = False  # tests count how often a run asks whether to stop
+
+
+# Text and picture of invented listings, each with statistics of its own, and what can join them.
+PRODUCTS_CONFIG = {
+    "data": {"source": "products", "rows": 60, "on_error": "missing"},  # 40, 8 and 12 rows
+    "inputs": {
+        "title": {
+            "kind": "text",
+            "column": "designation",
+            "max_tokens": 12,
+            "vocabulary": 60,
+            "encoder": {
+                "network": "text_cnn",
+                "sizes": {"width": 8, "filters": 8, "hidden": 8},
+            },
+        },
+        "picture": {
+            "kind": "image",
+            "column": "image",
+            "size": 16,
+            "encoder": {
+                "network": "convnext",
+                "sizes": {"depths": [1], "hidden_sizes": [8], "layer_scale_init_value": 1.0},
+                "dense": 8,
+            },
+        },
+        "facts": {
+            "kind": "tabular",
+            "numbers": ["price", "reviews"],
+            "categories": ["condition"],
+            "log": ["price"],
+            "encoder": {"network": "tabular", "sizes": {"width": 8, "layers": 1}},
+        },
+    },
+    "targets": {"code": {"kind": "classes", "column": "code", "class_weight": True}},
+    "fusion": {"kind": "concat", "norm": "batch", "hidden": [16], "modality_dropout": 0.1},
+    "train": {"batch_size": 8, "phases": [{"epochs": 1, "rates": [[".*", 1e-2]]}]},
+    "log": {"every": 5, "pictures": 0},
+}
+
+
+@contextlib.contextmanager
+def compiled_programs(folder: Path):
+    """Keeps compiled programs in a folder, as `main` does."""
+    names = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
+    before = [getattr(jax.config, name) for name in names]
+    for name, value in zip(names, (str(folder), 0.0), strict=True):
+        jax.config.update(name, value)
+    yield
+    for name, value in zip(names, before, strict=True):
+        jax.config.update(name, value)
 
 
 def start(
