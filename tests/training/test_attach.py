@@ -60,7 +60,7 @@ def of_folder(model, prepared):
 def on_day_zero(prepared):
     """What the run's own evaluation gets for its test split before the first step."""
     state = prepared.first_state()
-    batches = prepared.eval_batches("test")
+    batches = prepared.eval_batches(prepared.dataset.splits["test"])
     return evaluation.run(prepared.eval_step, state.evaluated, state.stats, batches, prepared.mesh)
 
 
