@@ -210,7 +210,7 @@ def flops(case: Case) -> int:
     of a depthwise convolution for that of a full one.)
     """
     with torch.device("meta"):
-        twin = Twin(case).eval()
+        twin = Twin(case).train(False)
     inputs, _ = arrays(case, "meta", torch.contiguous_format)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         twin(inputs)

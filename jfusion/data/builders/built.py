@@ -3,6 +3,7 @@
 They lie in array_record files, which are written and read without TensorFlow.
 """
 
+import abc
 import contextlib
 import functools
 import io
@@ -21,7 +22,7 @@ from jfusion.data.source import Row
 Builder = tfds.core.GeneratorBasedBuilder
 
 
-class BuiltSplit:
+class BuiltSplit(abc.ABC):
     """One split of a built data set, a `Source`; a subclass tells what a record holds.
 
     Attributes:
@@ -37,9 +38,9 @@ class BuiltSplit:
         self.fingerprint = builder.info.metadata["fingerprints"][split]
         self._records = builder.as_data_source(split, decoders=decoders)
 
+    @abc.abstractmethod
     def row(self, record: dict[str, Any]) -> Row:
         """The row that a record stands for."""
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self._records)

@@ -19,7 +19,8 @@ SCORED_TEST = "full_test_split.csv"
 """The test split with its scores, which not every copy of the corpus has."""
 
 _SESSION = re.compile(r"([0-9]{3})_P(?:\.zip)?")
-_ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
+# RuntimeError is an encrypted member, or one packed in a way that Python does not know.
+_ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 
 
 class BrokenFile(ValueError):
