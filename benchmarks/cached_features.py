@@ -4,21 +4,21 @@ python -m benchmarks.cached_features
 python -m benchmarks.cached_features --config product_fusion --rows 2000 --batch 64 --json row.json
 """
 
+import argparse
 import contextlib
 import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import rich.console
 import rich.table
-from absl import app, flags
 
-from benchmarks.cases import CONFIGS
+from benchmarks.cases import CONFIGS, DTYPES
 from jfusion import config_file, host
 from jfusion.config import Config
 from jfusion.data.split import Split
@@ -28,39 +28,35 @@ from jfusion.training.checkpoint import Progress
 # Nothing within the network is random, so that its features can be cached.
 NETWORKS = {"mobilenet_v2": {}, "efficientnet": {"drop_connect_rate": 0.0}}
 
-CONFIG = flags.DEFINE_enum(
-    "config", "product_image", ["product_image", "product_fusion"], "What else is trained."
-)
-NETWORK = flags.DEFINE_enum("network", "mobilenet_v2", list(NETWORKS), "The frozen network.")
-ROWS = flags.DEFINE_integer("rows", 600, "Listings of the sample, in all splits.", lower_bound=10)
-SIZE = flags.DEFINE_integer("size", 224, "Side of the pictures.", lower_bound=8)
-BATCH = flags.DEFINE_integer("batch", 32, "Rows of a batch.", lower_bound=1)
-FLIP = flags.DEFINE_float("flip", 0.5, "Probability of a flip.", lower_bound=0, upper_bound=1)
-DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Compute type.")
-EPOCHS = flags.DEFINE_integer("epochs", 3, "Epochs of each kind.", lower_bound=1)
-JSON = flags.DEFINE_string("json", None, "File for the row.")
 
-
-def main(argv: Sequence[str]) -> None:
-    del argv
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.cached_features", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument(
+        "--config",
+        choices=["product_image", "product_fusion"],
+        default="product_image",
+        help="what else is trained",
+    )
+    parser.add_argument(
+        "--network", choices=NETWORKS, default="mobilenet_v2", help="the frozen network"
+    )
+    parser.add_argument("--rows", type=int, default=600, help="listings of all splits")
+    parser.add_argument("--size", type=int, default=224, help="side of the pictures")
+    parser.add_argument("--batch", type=int, default=32, help="rows of a batch")
+    parser.add_argument("--flip", type=float, default=0.5, help="probability of a flip")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="compute type")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs of each kind")
+    parser.add_argument("--json", type=Path, help="file for the row")
+    args = vars(parser.parse_args())
+    name, file = args.pop("config"), args.pop("json")
     console = rich.console.Console()
     with tempfile.TemporaryDirectory() as cache, console.status("timing"):
-        row = measure(
-            configure(
-                CONFIG.value,
-                network=NETWORK.value,
-                rows=ROWS.value,
-                size=SIZE.value,
-                batch=BATCH.value,
-                flip=FLIP.value,
-                dtype=DTYPE.value,
-                epochs=EPOCHS.value,
-                cache=cache,
-            )
-        )
+        row = measure(configure(name, cache=cache, **args))
     console.print(table(row))
-    if JSON.value:
-        Path(JSON.value).write_text(json.dumps(row, indent=2) + "\n")
+    if file:
+        file.write_text(json.dumps(row, indent=2) + "\n")
 
 
 def configure(
@@ -192,4 +188,4 @@ def table(row: dict[str, Any]) -> rich.table.Table:
 
 if __name__ == "__main__":
     host.restart_with_huge_pages()
-    app.run(main)
+    main()

@@ -19,6 +19,7 @@ from jfusion.config import (
 )
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+DTYPES = ("float32", "bfloat16")
 LABELS = 23  # MM-IMDb's genres
 RATE, DECAY, CLIP = 1e-4, 0.01, 1.0
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

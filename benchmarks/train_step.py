@@ -4,6 +4,7 @@ python -m benchmarks.train_step
 python -m benchmarks.train_step --model genre_fusion --batch 32 --dtype bfloat16 --json rows.json
 """
 
+import argparse
 import json
 import platform
 from collections.abc import Sequence
@@ -16,33 +17,41 @@ import rich.console
 import rich.table
 import torch
 import transformers
-from absl import app, flags
 
 from benchmarks import jfusion_step, timing, torch_twins
-from benchmarks.cases import MODELS, Case
+from benchmarks.cases import DTYPES, MODELS, Case
 from jfusion import host
 
-MODEL = flags.DEFINE_multi_enum("model", list(MODELS), list(MODELS), "What to train; repeatable.")
-BATCH = flags.DEFINE_integer("batch", 8, "Rows of a batch.", lower_bound=1)
-DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Compute type.")
-STEPS = flags.DEFINE_integer("steps", 3, "Counted steps per turn.", lower_bound=1)
-ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each side.", lower_bound=1)
-COMPILE = flags.DEFINE_bool("compile", True, "Also try torch.compile for the twin.")
-JSON = flags.DEFINE_string("json", None, "File for the rows.")
 
-
-def main(argv: Sequence[str]) -> None:
-    del argv
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.train_step", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument(
+        "--model", choices=MODELS, action="append", help="what to train; repeatable"
+    )
+    parser.add_argument("--batch", type=int, default=8, help="rows of a batch")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="compute type")
+    parser.add_argument("--steps", type=int, default=3, help="counted steps per turn")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each side")
+    parser.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="also try torch.compile for the twin",
+    )
+    parser.add_argument("--json", type=Path, help="file for the rows")
+    args = parser.parse_args()
     torch_twins.use_all_cores()
     console = rich.console.Console()
     rows = []
-    for name in MODEL.value:
-        case = Case(name, batch=BATCH.value, dtype=DTYPE.value, **MODELS[name])
+    for name in args.model or MODELS:
+        case = Case(name, batch=args.batch, dtype=args.dtype, **MODELS[name])
         with console.status(f"{name}: compiling and timing"):
-            rows.append(measure(case, STEPS.value, ROUNDS.value, COMPILE.value))
+            rows.append(measure(case, args.steps, args.rounds, args.compile))
     console.print(table(rows))
-    if JSON.value:
-        Path(JSON.value).write_text(json.dumps(rows, indent=2) + "\n")
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 def measure(case: Case, steps: int, rounds: int, compiled: bool = True) -> dict[str, Any]:
@@ -133,4 +142,4 @@ def _read(path: str) -> str:
 
 if __name__ == "__main__":
     host.restart_with_huge_pages()  # for both sides
-    app.run(main)
+    main()

@@ -88,7 +88,7 @@ def with_garbage(parts, present, value):
 @gates
 def test_the_shapes_and_the_weights(gate):
     fusion = a_fusion(gate)
-    joint, each, weights = run(fusion, encoded(), PRESENT)
+    joint, each, weights, _ = run(fusion, encoded(), PRESENT)
     assert fusion.width == 8 and joint.shape == (ROWS, 8) and joint.dtype == np.float32
     assert each.keys() == weights.keys() == WIDTHS.keys()
     for name in NAMES:
@@ -304,7 +304,7 @@ def test_rows_do_not_see_each_other():
 @gates
 def test_a_single_modality(gate):
     fusion, parts = a_fusion(gate, names=("text",)), encoded(names=("text",))
-    joint, each, weights = run(fusion, parts, {"text": PRESENT["text"]})
+    joint, each, weights, _ = run(fusion, parts, {"text": PRESENT["text"]})
     np.testing.assert_array_equal(weights["text"], PRESENT["text"].astype(np.float32))
     np.testing.assert_array_equal(joint, each["text"])
     np.testing.assert_array_equal(np.abs(joint).sum(axis=1) > 0, PRESENT["text"])
