@@ -7,14 +7,12 @@ from typing import Any
 from jfusion.pretrained.hub import WeightsError
 
 
-def read(file: Path) -> dict[str, Any]:
-    """Reads a file that holds an object."""
+def read(file: Path, says: str = "what network the weights are of") -> dict[str, Any]:
+    """Reads a file that holds an object; the error where there is none tells what it `says`."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise WeightsError(
-            f"{file.parent} holds no {file.name}, which says what network the weights are of"
-        ) from None
+        raise WeightsError(f"{file.parent} holds no {file.name}, which says {says}") from None
     except ValueError as error:
         raise WeightsError(f"{file} is not JSON: {error}") from None
     if not isinstance(content, dict):

@@ -17,6 +17,7 @@ import safetensors
 from jax.typing import ArrayLike
 from safetensors.numpy import load_file, save_file
 
+from jfusion.pretrained import config_json
 from jfusion.pretrained.hub import WeightsError
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -64,7 +65,7 @@ def describe(folder: Path) -> Adapter:
         WeightsError: There is none, or it describes adapters of a kind that jfusion has not.
     """
     file = Path(folder) / CONFIG
-    config = _read(file)
+    config = config_json.read(file, "what kind of adapter it is")
     others = [
         f"{key}={value!r}"
         for key, value in config.items()
@@ -192,17 +193,3 @@ def _tensors(folder: Path) -> dict[str, np.ndarray]:
         return load_file(file)
     except safetensors.SafetensorError as error:
         raise WeightsError(f"{file} is no readable safetensors file: {error}") from error
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise WeightsError(
-            f"{file.parent} holds no {file.name}, which says what kind of adapter it is"
-        ) from None
-    except ValueError as error:
-        raise WeightsError(f"{file} is not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise WeightsError(f"{file} holds {type(content).__name__}, expected an object")
-    return content
