@@ -46,6 +46,7 @@ BERT = dict(
     attention_probs_dropout_prob=0.1,
 )
 LORA = dict(layers=("query", "value"), rank=8, alpha=16.0, dropout=0.1)
+ALL_LINEAR = ("query", "key", "value", "dense")
 IMAGE = dict(hidden_sizes=(96, 192, 384, 768), depths=(3, 3, 9, 3), drop_path_rate=0.1)
 MOBILENET = dict(depth_multiplier=1.0)
 EFFICIENTNET = dict(
@@ -166,6 +167,7 @@ MODELS = {
     "genre_fusion": dict(text=TEXT, image=IMAGE),
     "full_bert": dict(**_BERT, **_LABELS_ONLY),
     "lora_bert": dict(**_BERT, **_LABELS_ONLY, lora=LORA),
+    "lora_bert_all": dict(**_BERT, **_LABELS_ONLY, lora=LORA | dict(layers=ALL_LINEAR)),
     "phq8_lora": dict(**_BERT, lora=LORA, frames=FRAMES, **_as_in("phq8_lora")),
     "phq8_lora_norm": dict(**_BERT, lora=LORA, frames=FRAMES, **_as_in("phq8_lora_norm")),
     "phq8_attention": dict(text=TEXT, frames=FRAMES, cnn=CNN, **_as_in("phq8_attention")),
