@@ -125,6 +125,7 @@ def test_a_preempted_slice_is_replaced_and_the_run_goes_on(machine, way):
     creations = [call for call in machine.calls() if KINDS["create"] in " ".join(call)]
     assert creations[0] == creations[1] and "--spot" in creations[0]
     assert "demo: WAITING_FOR_RESOURCES" in done.stderr and "is finished" in done.stderr
+    assert "may be there" not in done.stderr
 
 
 def test_a_stopped_run_is_started_again_without_limit(machine):
@@ -146,7 +147,7 @@ def test_a_watch_that_comes_later_leaves_a_run_alone(machine):
     ("answers", "message", "starts"),
     [
         ((worker("exited 0", f"exited {command.USAGE}"),), "config, a path or the data", 0),
-        ((worker("exited 1"), worker("exited 1", "exited 75"), worker("exited 134")), "134", 2),
+        ((worker("exited 1"), worker("exited 255", "exited 75"), worker("exited 134")), "134", 2),
         ((255,), "no answer from demo, 10 times", 0),
         (("Permission denied\n",), "no answer from demo, 10 times", 0),
     ],
@@ -159,6 +160,17 @@ def test_a_run_that_cannot_go_on_is_given_up_and_not_billed(machine, answers, me
     assert done.returncode == 1
     assert message in done.stderr and "giving up" in done.stderr
     assert story(machine) == ["setup", "start"] * starts + ["tail", "delete"]
+
+
+def test_only_failures_in_a_row_count(machine):
+    preempted = ["demo\tSUSPENDED\n", ""]
+    machine.answer(REQUESTS, *["demo\tACTIVE\n"] * 2, *preempted, "demo\tACTIVE\n")
+    crashes, silence = [worker("exited 1")] * 2, [255] * 9
+    machine.answer(REPORT, *crashes * 2, *silence, worker("running"), *silence, worker("exited 0"))
+    done = machine.run("tpu.sh", *WATCH)
+    assert done.returncode == 0, done.stderr
+    twice = ["setup", "start"] * 2
+    assert story(machine) == [*twice, "delete", "create", *twice, "delete"]
 
 
 def test_a_run_that_lasted_an_hour_clears_the_count_of_crashes(machine):

@@ -1,6 +1,8 @@
 """The script on a worker, really run, with a training that does what the test says."""
 
+import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -12,11 +14,13 @@ from tests.launch.standins import Machine
 pytestmark = pytest.mark.skipif(
     not (shutil.which("flock") and shutil.which("setsid")), reason="a worker runs Linux"
 )
-# Waits for its exit code in the file `end`.
+# Waits for its exit code in the file `end`, or to be gone with the script that waits for it.
 TRAINING = """#!/usr/bin/env bash
 printf '%s\\n' "$@"
 until [[ -s $HOME/end ]]; do sleep 0.01; done
-exit "$(< "$HOME/end")"
+code=$(< "$HOME/end")
+[[ $code != killed ]] || kill -KILL $PPID $$
+exit "$code"
 """
 ARGUMENTS = ("--config", 'it\'s a "config"', "--workdir", "gs://b/$HOME *", "")
 
@@ -77,11 +81,12 @@ def test_the_next_run_forgets_the_last(worker):
     assert worker.status("other") == "exited 1" and worker.status(*ARGUMENTS) == "idle"
 
 
-def test_a_run_whose_machine_was_started_anew_is_lost(worker):
-    state = worker.home / "jfusion-run"
+def test_a_run_that_was_killed_is_lost_whatever_came_of_the_last(worker):
     worker.run("tpu_worker.sh", "start", *ARGUMENTS)
     worker.end(0)
-    (state / "exit").unlink()
+    (worker.home / "end").unlink()
+    worker.run("tpu_worker.sh", "start", *ARGUMENTS)
+    worker.end("killed")
     assert worker.status(*ARGUMENTS) == "lost"
 
 
@@ -105,12 +110,12 @@ def test_other_commands_are_refused(worker, words):
 
 
 def test_the_training_outlives_the_connection(worker):
-    """The script's end closes all it has in common with the training."""
-    done = subprocess.run(
-        ["bash", "-c", f"bash {worker.repository}/launch/tpu_worker.sh start a | cat"],
-        env=worker.environment,
-        start_new_session=True,
-        capture_output=True,
-        timeout=60,
+    """The script's end closes all that it has in common with the training."""
+    command = f"bash {worker.repository}/launch/tpu_worker.sh start a | cat"
+    connection = subprocess.Popen(
+        ["bash", "-c", command], env=worker.environment, start_new_session=True
     )
-    assert done.returncode == 0 and worker.status("a") == "running"
+    assert connection.wait(timeout=60) == 0
+    with pytest.raises(ProcessLookupError):
+        os.killpg(connection.pid, signal.SIGHUP)
+    assert worker.status("a") == "running"
