@@ -43,11 +43,19 @@ class Worker(Machine):
         (self.home / "end").write_text(str(code))
         self.wait_until_not("running")
 
+    def log(self):
+        path = self.home / "jfusion-run/log"
+        return path.read_text() if path.exists() else ""
+
     def wait_until_not(self, state):
-        deadline = time.monotonic() + 30
-        while self.status() == state:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(lambda: self.status() != state)
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -67,8 +75,7 @@ def test_a_run_is_started_once_and_reports_its_end(worker):
     worker.end(75)
     assert worker.status(*ARGUMENTS) == worker.status() == "exited 75"
     assert worker.status(*ARGUMENTS[:-1]) == "idle"
-    log = (worker.home / "jfusion-run/log").read_text()
-    assert log == "".join(f"{word}\n" for word in ("-m", "jfusion.main", *ARGUMENTS))
+    assert worker.log() == "".join(f"{word}\n" for word in ("-m", "jfusion.main", *ARGUMENTS))
 
 
 def test_the_next_run_forgets_the_last(worker):
@@ -116,6 +123,7 @@ def test_the_training_outlives_the_connection(worker):
         ["bash", "-c", command], env=worker.environment, start_new_session=True
     )
     assert connection.wait(timeout=60) == 0
+    wait_for(worker.log)  # it has begun
     with pytest.raises(ProcessLookupError):
         os.killpg(connection.pid, signal.SIGHUP)
     assert worker.status("a") == "running"
