@@ -259,6 +259,9 @@ def _encoder_spec(key: str, part: Any, there: Mapping[str, Any], where: Path) ->
     assemble.check_sizes(f"{key_of}.sizes", encoder, described)
     rates = {name: x for name, x in encoder.sizes.items() if name in assemble.RATES}
     spec = {**there, "sizes": {**there["sizes"], **rates}}
+    spec.pop("eval_when_frozen", None)
+    if encoder.eval_when_frozen:
+        spec["eval_when_frozen"] = True
     if encoder.dense:
         width = there.get("dense", {}).get("out_features", 0)
         if encoder.dense != width:
