@@ -11,11 +11,10 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 
-def jfusion(folder, command, *arguments, **more):
-    """Runs a command with its cache in a folder, and `more` in its environment."""
+def jfusion(folder, command, *arguments):
     done = subprocess.run(
         [sys.executable, "-m", f"jfusion.{command}", *arguments],
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "JFUSION_CACHE": str(folder / "cache")} | more,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "JFUSION_CACHE": str(folder / "cache")},
         capture_output=True,
         text=True,
         timeout=600,

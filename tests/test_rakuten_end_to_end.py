@@ -54,7 +54,6 @@ def test_the_recipe_runs(folder, backbone, phases):
         "--config.train.phases.0.epochs=1",
         "--config.train.phases.1.epochs=1",
         f"--config.train.max_steps={phases * STEPS}",
-        JAX_DISABLE_MOST_OPTIMIZATIONS="1",  # nearly all of its time it compiles
     )
     total, frozen = TOTALS[backbone], BACKBONES[backbone]
     # The stand-in has fewer words than the 15,000 of the recipe's vocabulary.
@@ -65,7 +64,6 @@ def test_the_recipe_runs(folder, backbone, phases):
     assert "phase 1: image: trains on cached features" in said
     assert f"phase 1: {total - frozen:,} of {total:,} parameters trained" in said
     assert f"phase 2: {total:,} of {total:,} parameters trained" in said
-    assert "phase 1/2 step 1/3" in said and ("phase 2/2 step 1/3" in said) == (phases == 2)
 
     summary = json.loads((run / "summary.json").read_text())
     rows = summary["rows"]
