@@ -25,8 +25,7 @@ from jfusion.data.split import Split
 from jfusion.training import run
 from jfusion.training.checkpoint import Progress
 
-# Nothing within the network is random, so that its features can be cached.
-NETWORKS = {"mobilenet_v2": {}, "efficientnet": {"drop_connect_rate": 0.0}}
+NETWORKS = ("mobilenet_v2", "efficientnet")
 
 
 def main() -> None:
@@ -90,7 +89,8 @@ def configure(
     phase = {"epochs": epochs + 1, "rates": (("encoders/image/.*", 0.0), (".*", 1e-3))}
     encoder = {
         "network": network,
-        "sizes": NETWORKS[network] if sizes is None else sizes,
+        "sizes": sizes or {},
+        "eval_when_frozen": True,
         "dense": 256,
     }
     values = {

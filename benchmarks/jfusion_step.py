@@ -1,4 +1,4 @@
-"""jfusion's own train step, with the model, loss and optimizer that a config would give it."""
+"""jfusion's own steps, with the model, loss and optimizer that a config would give them."""
 
 import dataclasses
 from collections.abc import Callable
@@ -30,6 +30,19 @@ def train_step(case: Case) -> Callable[[], jax.Array]:
         return scalars["loss"]
 
     return one_step
+
+
+def inference(case: Case) -> Callable[[], dict[str, jax.Array]]:
+    """Builds the model of `case` and its evaluation step.
+
+    Returns:
+        A function that makes one pass and returns what the heads say, still being computed.
+    """
+    network = model(case)
+    params, stats = network.init(jax.random.key(0))
+    batch = jax.device_put(_batch(case))
+    step = steps.make_eval_step(network)
+    return lambda: step(params, stats, batch)[0]
 
 
 def build(case: Case) -> tuple[State, Callable]:

@@ -46,6 +46,22 @@ def peak_flops(dtype: str, size: int | None = None) -> float:
     return 2 * size**3 / best
 
 
+def bandwidth(size: int | None = None) -> float:
+    """What the device moves to and from its memory in a sum over a large array, in bytes/s.
+
+    As in STREAM (McCalpin 1995), each number is counted as read once and written once.
+
+    Args:
+        size: Numbers of the array; None: many times what caches hold.
+    """
+    size = size or (2**26 if jax.default_backend() == "cpu" else 2**28)
+    a = jnp.zeros(size, jnp.float32)
+    add = jax.jit(lambda x: x + 1)
+    _seconds(lambda: add(a))
+    best = min(_seconds(lambda: add(a)) for _ in range(10))
+    return 2 * a.nbytes / best
+
+
 def _seconds(start: Callable[[], jax.Array]) -> float:
     begin = time.perf_counter()
     start().block_until_ready()

@@ -1,4 +1,4 @@
-"""The same training step in PyTorch, with transformers' networks from their config, and PEFT.
+"""The same steps in PyTorch, with transformers' networks from their config, and PEFT.
 
 The twin gets what PyTorch offers: channels_last, fused AdamW, automatic mixed precision, and
 `torch.compile` where a compiler works. Each form that fits the case is tried, the fastest is used.
@@ -14,7 +14,6 @@ import torch
 import transformers
 from absl import logging
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import torch_losses
 from benchmarks.cases import CENTRE, CLIP, DECAY, MEAN, RATE, SPREAD, STD, Case, outputs
@@ -24,6 +23,8 @@ from jfusion.config import ConcatFusion, Embedding, Regression
 
 Inputs = dict[str, dict[str, torch.Tensor]]
 Step = Callable[[], torch.Tensor]
+Build = Callable[[Case, torch.memory_format, bool], Step]
+"""Builds a step in a memory format, with or without `torch.compile`."""
 
 
 class Twin(nn.Module):
@@ -137,11 +138,12 @@ class Concat(nn.Module):
         return self.layers(torch.cat(list(x.values()), dim=1))
 
 
-def forms(case: Case, compiled: bool = True) -> Iterator[tuple[str, Step]]:
-    """The forms of the twin that may be fastest, by name, each with new weights.
+def forms(build: Build, case: Case, compiled: bool = True) -> Iterator[tuple[str, Step]]:
+    """The forms of a step that may be fastest, by name, each with new weights.
 
     Args:
-        case: What to train.
+        build: `train_step` or `inference`.
+        case: What to run.
         compiled: Also with `torch.compile`. A form that does not compile here is left out, with a
             warning.
     """
@@ -149,10 +151,10 @@ def forms(case: Case, compiled: bool = True) -> Iterator[tuple[str, Step]]:
     if case.image:
         memory_formats["channels_last"] = torch.channels_last
     for name, memory_format in memory_formats.items():
-        yield name or "eager", train_step(case, memory_format, compiled=False)
+        yield name or "eager", build(case, memory_format, False)
         if compiled:
             try:
-                step = train_step(case, memory_format, compiled=True)
+                step = build(case, memory_format, True)
                 step()
             except Exception as error:
                 # Compilers fail in many ways and none of them matters to what is measured.
@@ -197,29 +199,35 @@ def train_step(case: Case, memory_format: torch.memory_format, compiled: bool) -
     return one_step
 
 
-def finish(loss: torch.Tensor) -> float:
-    """Waits for a step, as reading its loss does."""
-    return loss.item()
+def inference(case: Case, memory_format: torch.memory_format, compiled: bool) -> Step:
+    """Builds a pass without gradients, in evaluation mode.
 
-
-def flops(case: Case) -> int:
-    """Floating point operations of a step's products and convolutions.
-
-    Each product has two gradients of its own size, which makes three forward passes, but a frozen
-    layer has none of its weights. (PyTorch's count of the backward pass takes the kernel gradient
-    of a depthwise convolution for that of a full one.)
+    Returns:
+        A function that makes one pass and returns what one of the heads says.
     """
-    with torch.device("meta"):
-        twin = Twin(case).train(False)
-    inputs, _ = arrays(case, "meta", torch.contiguous_format)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        twin(inputs)
-    frozen = sum(
-        layer.weight.numel()
-        for layer in twin.modules()
-        if isinstance(layer, nn.Linear) and not layer.weight.requires_grad
-    )
-    return 3 * counter.get_total_flops() - 2 * case.batch * case.tokens * frozen
+    device = _device()
+    torch.manual_seed(0)
+    twin = Twin(case).to(device, memory_format=memory_format).eval()
+    inputs, _ = arrays(case, device, memory_format)
+
+    def answer(inputs: Inputs) -> torch.Tensor:
+        with torch.autocast(device, torch.bfloat16, enabled=case.dtype == "bfloat16"):
+            answers, _ = twin(inputs)
+        return next(iter(answers.values()))
+
+    if compiled:
+        answer = torch.compile(answer)
+
+    @torch.inference_mode()
+    def one_step() -> torch.Tensor:
+        return answer(inputs)
+
+    return one_step
+
+
+def finish(result: torch.Tensor) -> float:
+    """Waits for a step, as reading a number of its result does."""
+    return result.flatten()[0].item()
 
 
 def arrays(

@@ -18,7 +18,8 @@ MobileNetV2 (or EfficientNet-B0) on 224 x 224 pixels, its 1280 features averaged
 then 256 with BatchNorm and dropout 0.3.
 
 Joined to 384, then 256 and 128, each with BatchNorm and dropout 0.4 and 0.3, then the classes.
-Two phases: the backbone frozen at a rate of 1e-3, then everything at 1e-4.
+Two phases: the backbone frozen, in evaluation mode and on cached features, at a rate of 1e-3, then
+everything at 1e-4.
 """
 
 from ml_collections import ConfigDict
@@ -96,7 +97,7 @@ def recipe(text: dict, backbone: dict) -> ConfigDict:
                     column="image",
                     size=224,
                     crop=0.0,
-                    encoder=dict(backbone, dense=256, dense_dropout=0.3),
+                    encoder=dict(backbone, eval_when_frozen=True, dense=256, dense_dropout=0.3),
                 ),
             ),
             targets=dict(code=dict(kind="classes", column="code")),

@@ -58,6 +58,71 @@ def write_convnext(folder):
     )
 
 
+def write_mobilenet_v2(folder):
+    """`google/mobilenet_v2_1.0_224` as it is published, but for its numbers."""
+    torch.manual_seed(0)
+    config = transformers.MobileNetV2Config(num_labels=1001, classifier_dropout_prob=0.2)
+    _write_trained(folder, transformers.MobileNetV2ForImageClassification(config))
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps(
+            {
+                "crop_size": {"height": 224, "width": 224},
+                "do_center_crop": True,
+                "do_normalize": True,
+                "do_rescale": True,
+                "do_resize": True,
+                "image_mean": [0.5, 0.5, 0.5],
+                "image_std": [0.5, 0.5, 0.5],
+                "resample": 2,
+                "rescale_factor": 1 / 255,
+                "size": {"shortest_edge": 256},
+            }
+        )
+    )
+
+
+def write_efficientnet(folder):
+    """`google/efficientnet-b0` as it is published, but for its numbers."""
+    torch.manual_seed(0)
+    config = transformers.EfficientNetConfig(
+        width_coefficient=1.0,
+        depth_coefficient=1.0,
+        dropout_rate=0.2,
+        hidden_dim=1280,
+        image_size=224,
+        num_labels=1000,
+    )
+    _write_trained(folder, transformers.EfficientNetForImageClassification(config))
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps(
+            {
+                "crop_size": {"height": 289, "width": 289},
+                "do_center_crop": False,
+                "do_normalize": True,
+                "do_rescale": True,
+                "do_resize": True,
+                "image_mean": [0.485, 0.456, 0.406],
+                "image_std": [0.47853944, 0.4732864, 0.47434163],
+                "include_top": True,
+                "resample": 0,
+                "rescale_factor": 1 / 255,
+                "rescale_offset": False,
+                "size": {"height": 224, "width": 224},
+            }
+        )
+    )
+
+
+def _write_trained(folder, network):
+    """Saves a network with statistics that are not those of a fresh one."""
+    for name, leaf in network.named_buffers():
+        if name.endswith("running_var"):
+            leaf.uniform_(0.5, 1.5)
+        if name.endswith("running_mean"):
+            leaf.normal_(0, 0.1)
+    network.save_pretrained(folder)
+
+
 def _write_words(folder, tokenizer):
     letters = "abcdefghijklmnopqrstuvwxyz0123456789."
     special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

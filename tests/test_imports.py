@@ -23,7 +23,7 @@ LAYERS = (
     {
         *("training.optim", "training.sharding", "training.checkpoint", "training.losses"),
         *("training.metrics", "training.writer", "training.pictures", "training.progress"),
-        *("training.meter", "training.regression", "training.conformal"),
+        *("training.meter", "training.regression", "training.conformal", "training.seen_rows"),
     },
     {"training.readout", "training.steps", "training.assemble", "training.confusion"},
     {"artifact", "training.evaluation"},

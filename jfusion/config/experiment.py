@@ -44,7 +44,8 @@ class Config:
         attach_to: A model folder of an earlier run, `RUN/model`: the new model is that one, and the
             inputs that it does not have are attached to it through gates that start from 0. The
             inputs that it has, the targets and the fusion stay as they were there (`weights` and
-            `init_from` of those inputs are not read again); rates of dropout may differ.
+            `init_from` of those inputs are not read again); rates of dropout may differ. Rows that
+            both have must be divided as there.
         seed: Seeds initialisation, shuffling, dropout, and random splits.
         seeds: Trains so many times, from this seed on, and reports mean and spread.
         folds: Trains so many times, each time with another part of the rows as the test split; 0

@@ -58,6 +58,9 @@ class Encoder:
         sizes: Constructor numbers of the network, by the reference's names. Without `weights` they
             define it; with `weights` they may change only what has no parameters (dropout rates).
         lora: Adapters beside its linear layers.
+        eval_when_frozen: While all of its parameters are frozen, it runs in training as it does in
+            evaluation: no dropout and no drop path, so that its features can be cached. (A frozen
+            BatchNorm always keeps its statistics.)
         dense: Width of a fully connected layer (with BatchNorm, ReLU, dropout) on its pooled
             feature; 0 has none.
         dense_dropout: Rate after that layer.
@@ -80,6 +83,7 @@ class Encoder:
     init_from: str = ""
     sizes: dict[str, Any] = field(default_factory=dict)
     lora: Lora = field(default_factory=Lora)
+    eval_when_frozen: bool = False
     dense: int = 0
     dense_dropout: float = 0.3
 

@@ -37,7 +37,9 @@ class Train:
     Attributes:
         phases: The phases, in order.
         batch_size: Rows per optimizer step, over all devices and hosts.
-        accumulate: Equal parts a batch is cut into, one after the other, to save memory.
+        accumulate: Equal parts a batch is cut into, one after the other, to save memory. The loss
+            is that of the whole batch; BatchNorm normalises each part by the part's own statistics
+            (over all devices), which its running ones take in one after the other.
         precision: Compute type; parameters, loss and statistics stay float32. float16 adds dynamic
             loss scaling.
         weight_decay: Decoupled decay, on matrices and kernels only.

@@ -202,7 +202,8 @@ def build(
 
     Args:
         spec: `{"encoders": {name: {"network", "sizes", "pixels"?: {"mean", "std", "flip"},
-            "lora"?: {"patterns", "rank", "alpha", "dropout"},
+            "lora"?: {"patterns", "rank", "alpha", "dropout"}, "eval_when_frozen"?: bool (see
+            `training.state.Network`),
             "dense"?: {"out_features", "dropout"}}},
             "fusion": {"kind", ...}, "modality_dropout": float, "heads": {name: {"kind", ...}},
             "attached"?: names of encoders}`: of those, the features are not fused but added.

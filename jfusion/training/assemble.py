@@ -199,6 +199,8 @@ def _encoder_spec(
         numbers_of = asdict(part.encoder.lora)
         del numbers_of["weights"]
         spec["lora"] = numbers_of
+    if part.encoder.eval_when_frozen:
+        spec["eval_when_frozen"] = True
     if part.encoder.dense:
         dropout = part.encoder.dense_dropout
         spec["dense"] = {"out_features": part.encoder.dense, "dropout": dropout}

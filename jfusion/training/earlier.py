@@ -30,7 +30,7 @@ from jfusion.data.dataset import input_from_spec
 from jfusion.data.split import InputReader
 from jfusion.models.lora import is_adapter
 from jfusion.pretrained import networks
-from jfusion.training import assemble
+from jfusion.training import assemble, seen_rows
 from jfusion.training.state import Network
 
 # What a reader's spec shares with the section of its input, by the section's kind.
@@ -159,12 +159,13 @@ def find(config: Config) -> Taken:
 
     Raises:
         ArtifactError: A model folder is not there, or damaged.
-        ConfigError: It holds something else than the config asks for.
+        ConfigError: It holds something else than the config asks for, or has learnt rows that are
+            to be tested.
     """
     base, models, places = None, {}, {}
     if config.attach_to:
         base = Path(config.attach_to)
-        models[base] = _verify("config.attach_to", base)
+        models[base] = _verify("config.attach_to", base, config)
         _require_extension(config, models[base])
         places = {name: Place(base, name) for name in models[base]["inputs"]}
     for name, part in config.inputs.items():
@@ -172,7 +173,7 @@ def find(config: Config) -> Taken:
             key = f"config.inputs.{name}.encoder.init_from"
             places[name] = place = _place(part.encoder.init_from, name)
             if place.folder not in models:
-                models[place.folder] = _verify(key, place.folder)
+                models[place.folder] = _verify(key, place.folder, config)
             _require_input(key, place, models[place.folder])
     encoders, readers = {}, {}
     for name, (folder, other) in places.items():
@@ -201,11 +202,13 @@ def _require_input(key: str, place: Place, model: Mapping[str, Any]) -> None:
         )
 
 
-def _verify(key: str, folder: Path) -> dict[str, Any]:
+def _verify(key: str, folder: Path, config: Config) -> dict[str, Any]:
     try:
-        return artifact.verify(folder)
+        model = artifact.verify(folder)
     except ArtifactError as error:
         raise ArtifactError(f"{key}: {error}") from None
+    seen_rows.require_apart(key, folder, config, model["origin"])
+    return model
 
 
 def _require_extension(config: Config, model: Mapping[str, Any]) -> None:
@@ -256,6 +259,9 @@ def _encoder_spec(key: str, part: Any, there: Mapping[str, Any], where: Path) ->
     assemble.check_sizes(f"{key_of}.sizes", encoder, described)
     rates = {name: x for name, x in encoder.sizes.items() if name in assemble.RATES}
     spec = {**there, "sizes": {**there["sizes"], **rates}}
+    spec.pop("eval_when_frozen", None)
+    if encoder.eval_when_frozen:
+        spec["eval_when_frozen"] = True
     if encoder.dense:
         width = there.get("dense", {}).get("out_features", 0)
         if encoder.dense != width:

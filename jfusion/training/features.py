@@ -195,8 +195,9 @@ def _refusal(network: Network, name: str, arrays: Mapping[str, np.ndarray]) -> s
     drops = {key: numbers[key] for key in _DROPS if numbers.get(key)}
     if part.get("lora", {}).get("dropout"):
         drops["lora.dropout"] = part["lora"]["dropout"]
-    if drops:
-        return f"{', '.join(f'{key} {rate:g}' for key, rate in drops.items())} within the encoder"
+    if drops and not part.get("eval_when_frozen"):
+        told = ", ".join(f"{key} {rate:g}" for key, rate in drops.items())
+        return f"{told} within the encoder (inputs.{name}.encoder.eval_when_frozen leaves it out)"
     weights = {
         path: leaf
         for path, leaf in {**network.params, **network.stats}.items()

@@ -11,7 +11,7 @@ import numpy as np
 
 from jfusion.config import Config, Regression
 from jfusion.run_folder import write_json
-from jfusion.training import loop, readout, regression, tables
+from jfusion.training import earlier, loop, readout, regression, tables
 from jfusion.training.evaluation import prefix
 from jfusion.training.progress import Display
 
@@ -53,6 +53,8 @@ def train(
     Raises:
         Preempted, UserError: As for `loop.train`.
     """
+    for _, run in plan(config):
+        earlier.find(run)  # what any of them cannot take is refused before the first is trained
     display = Display()
     summaries = {}
     for name, run in plan(config):

@@ -102,7 +102,8 @@ class Network:
             key: Random key; given, the model trains (dropout, flips, statistics of the batch); None
                 evaluates.
             frozen: Paths of parameters that do not train: a BatchNorm whose scale is among them
-                uses and keeps its running statistics.
+                uses and keeps its running statistics, and an encoder that is all among them drops
+                nothing if its description has `eval_when_frozen`.
 
         Returns:
             What the model says of the batch, and the statistics after it.
@@ -143,11 +144,24 @@ class Network:
         if (train, frozen) not in self._graphs:
             running = {"use_running_average": not train} if self._has_stats else {}
             model = nnx.view(self._model, deterministic=not train, **running)
-            for path, module in nnx.iter_modules(model):
-                if isinstance(module, BatchNorm) and "/".join(map(str, (*path, "scale"))) in frozen:
+            calm = tuple(f"encoders/{name}/" for name in self._evaluated(frozen))
+            for keys, module in nnx.iter_modules(model):
+                path = "/".join(map(str, keys)) + "/"
+                if isinstance(module, BatchNorm) and f"{path}scale" in frozen:
                     module.use_running_average = True
+                if isinstance(module, nnx.Dropout) and path.startswith(calm):
+                    module.deterministic = True
             self._graphs[train, frozen] = nnx.graphdef(model)
         return self._graphs[train, frozen]
+
+    def _evaluated(self, frozen: frozenset[str]) -> list[str]:
+        """The encoders that run as in evaluation, since all of their parameters are frozen."""
+        return [
+            name
+            for name, part in self.spec["encoders"].items()
+            if part.get("eval_when_frozen")
+            and all(path in frozen for path in self.params if path.startswith(f"encoders/{name}/"))
+        ]
 
     def _build(self, key: jax.Array) -> multimodal.Multimodal:
         return multimodal.build(self.spec, dtype=self.dtype, rngs=nnx.Rngs(params=key))

@@ -29,7 +29,7 @@ def test_both_kinds_of_epochs_are_timed(tmp_path):
 
 
 def test_both_networks_can_be_cached(tmp_path):
-    for network, sizes in cached_features.NETWORKS.items():
+    for network in cached_features.NETWORKS:
         config = cached_features.configure(
             "product_fusion",
             network=network,
@@ -42,5 +42,5 @@ def test_both_networks_can_be_cached(tmp_path):
             cache=str(tmp_path),
         )
         encoder = config.inputs["image"].encoder
-        assert (encoder.network, encoder.sizes) == (network, sizes)
+        assert (encoder.network, encoder.sizes) == (network, {})
         assert config.train.phases[0].epochs == 3

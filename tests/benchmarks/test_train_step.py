@@ -12,7 +12,16 @@ pytest.importorskip("peft")
 
 import torch
 
-from benchmarks import jfusion_step, timing, torch_losses, torch_twins, train_step
+from benchmarks import (
+    compare,
+    inference,
+    jfusion_step,
+    timing,
+    torch_losses,
+    torch_twins,
+    torch_work,
+    train_step,
+)
 from benchmarks.cases import BERT, CONFIGS, EFFICIENTNET, IMAGE, LORA, MODELS, TEXT, Case
 from jfusion import config_file, trees
 from jfusion.config import ConcatFusion
@@ -77,14 +86,15 @@ PHQ8 = ("phq8_lora", "phq8_lora_norm", "phq8_attention")
 
 
 @pytest.mark.parametrize(
-    "case",
+    ("step", "case"),
     [
-        small(True, False),
-        small(True, True, "bfloat16"),
-        small_image("efficientnet"),
-        small_bert(LORA),
-        small_phq8("phq8_lora_norm"),
-        small_phq8("phq8_attention", "bfloat16"),
+        (train_step.STEP, small(True, False)),
+        (train_step.STEP, small(True, True, "bfloat16")),
+        (train_step.STEP, small_image("efficientnet")),
+        (train_step.STEP, small_bert(LORA)),
+        (train_step.STEP, small_phq8("phq8_lora_norm")),
+        (train_step.STEP, small_phq8("phq8_attention", "bfloat16")),
+        (inference.STEP, small(True, True)),
     ],
     ids=[
         "text",
@@ -93,20 +103,24 @@ PHQ8 = ("phq8_lora", "phq8_lora_norm", "phq8_attention")
         "lora",
         "phq8_lora_norm",
         "phq8_attention-bfloat16",
+        "inference",
     ],
 )
-def test_a_row_tells_both_rates_and_their_ratio(case, monkeypatch):
+def test_a_row_tells_both_rates_and_their_ratio(step, case, monkeypatch):
     monkeypatch.setattr(timing, "peak_flops", functools.partial(timing.peak_flops, size=256))
-    row = train_step.measure(case, steps=1, rounds=1, compiled=False)
+    monkeypatch.setattr(timing, "bandwidth", functools.partial(timing.bandwidth, size=2**16))
+    row = compare.measure(step, case, steps=1, rounds=1, compiled=False)
     assert row["name"] == "small" and row["dtype"] == case.dtype
     assert row["jfusion"] > 0 and row["torch"] > 0
     assert row["ratio"] == pytest.approx(row["jfusion"] / row["torch"])
     assert 0 < row["share"] < 1
+    assert (row["byte_share"] is None) == (row["bytes"] is None) == bool(case.lora)
+    assert case.lora or row["byte_share"] > 0
     assert json.loads(json.dumps(row)) == row
     console = rich.console.Console(width=200)
     with console.capture() as text:
-        console.print(train_step.table([row]))
-    assert f"{row['ratio']:.2f}" in text.get()
+        console.print(compare.table(step.title, [row]))
+    assert f"{row['ratio']:.2f}" in text.get() and step.title in text.get()
 
 
 @pytest.mark.parametrize(
@@ -141,16 +155,53 @@ def test_the_work_is_three_forward_passes():
     D, hidden, N, rows = 16, 32, 6, 2
     layer = 2 * rows * N * (4 * D * D + 2 * D * hidden) + 4 * rows * N * N * D
     head = 2 * rows * (D * 512 + 512 * 23)
-    assert torch_twins.flops(text) == 3 * (layer + head)
+    assert torch_work.train_step(text).flops == 3 * (layer + head)
     doubled = dataclasses.replace(text, batch=4)
-    assert torch_twins.flops(doubled) == 2 * torch_twins.flops(text)
+    assert torch_work.train_step(doubled).flops == 2 * torch_work.train_step(text).flops
+
+
+@pytest.mark.parametrize("network", ["mobilenet_v2", "efficientnet"])
+def test_every_product_moves_its_three_arrays(network):
+    case = small_image(network)
+    twin, moved = torch_twins.Twin(case).eval(), 0
+
+    def count(layer, inputs, output):
+        nonlocal moved
+        arrays = (*inputs, output, *layer.parameters())
+        moved += sum(array.numel() for array in arrays)
+
+    for layer in twin.modules():
+        if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):
+            layer.register_forward_hook(count)
+    inputs, _ = torch_twins.arrays(case, "cpu", torch.contiguous_format)
+    with torch.no_grad():
+        twin(inputs)
+    parameters = sum(p.numel() for p in twin.parameters())
+
+    forward, training = torch_work.inference(case), torch_work.train_step(case)
+    # Pictures are padded for the first convolution where the twin pads like TensorFlow.
+    assert forward.bytes == pytest.approx(4 * moved, rel=0.05)
+    assert training == (3 * forward.flops, 3 * forward.bytes + 28 * parameters)
+    half = torch_work.inference(dataclasses.replace(case, dtype="bfloat16"))
+    assert half == (forward.flops, forward.bytes / 2)
+
+
+def test_both_sides_answer_in_evaluation_mode():
+    """Dropout and the statistics of a batch would make two passes differ, or the rows depend."""
+    case = small_image("efficientnet")
+    ours = jfusion_step.inference(case)
+    first, again = ours()["genres"], ours()["genres"]
+    np.testing.assert_array_equal(first, again)
+    theirs = torch_twins.inference(case, torch.contiguous_format, compiled=False)
+    assert torch.equal(theirs(), theirs()) and not theirs().requires_grad
+    assert first.shape == tuple(theirs().shape) == (2, 23)
 
 
 def test_frozen_layers_have_no_gradient_of_their_weights():
     D, hidden, N, rows, layers = 16, 32, 6, 2, 2
     frozen = 2 * rows * N * (4 * D * D + 2 * D * hidden) * layers
     adapters = 2 * rows * N * 2 * (2 * D * LORA["rank"]) * layers
-    full, lora = (torch_twins.flops(small_bert(lora)) for lora in (None, LORA))
+    full, lora = (torch_work.train_step(small_bert(lora)).flops for lora in (None, LORA))
     assert lora == full - frozen + 3 * adapters
 
 
@@ -158,7 +209,10 @@ def test_the_work_of_attention_between_modalities():
     """One layer more: 4 projections, 2 products of each pair, and 2 fully connected layers."""
     case = small_phq8("phq8_attention")
     fusion = dataclasses.replace(case.fusion, layers=case.fusion.layers + 1)
-    more = torch_twins.flops(dataclasses.replace(case, fusion=fusion)) - torch_twins.flops(case)
+    more = (
+        torch_work.train_step(dataclasses.replace(case, fusion=fusion)).flops
+        - torch_work.train_step(case).flops
+    )
     D, hidden, rows, lengths = 8, 12, 3, {"text": 6, "audio": 5, "video": 5}
     pairs = [(lengths[a], lengths[b]) for a in lengths for b in lengths if a != b]
     attention = sum(2 * D * D * 2 * (T + S) + 4 * T * S * D for T, S in pairs)

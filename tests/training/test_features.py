@@ -34,6 +34,8 @@ MOBILENET = {
     "pixels": tiny.SPEC["encoders"]["poster"]["pixels"],
     "dense": {"out_features": 8, "dropout": 0.3},
 }
+# With dropout, but not while all of it is frozen.
+DROPPING = {**tiny.SPEC["encoders"]["plot"], "eval_when_frozen": True}
 READER = types.SimpleNamespace(spec=lambda: {"kind": "any"})
 
 
@@ -99,8 +101,9 @@ def entries(folder):
         (a_spec(poster=MOBILENET), "poster", jnp.float32),
         (a_spec(), "poster", jnp.bfloat16),
         (a_spec(plot=CALM["encoders"]["plot"]), "plot", jnp.float32),
+        (a_spec(plot=DROPPING), "plot", jnp.float32),
     ],
-    ids=["flipped, normalised, dense", "flipped, bfloat16", "text"],
+    ids=["flipped, normalised, dense", "flipped, bfloat16", "text", "text, eval_when_frozen"],
 )
 def test_features_say_what_their_encoder_would(tmp_path, spec, name, dtype):
     """In training too: flips, dropout and hidden modalities are drawn alike."""
@@ -234,6 +237,9 @@ def planned(spec, frozen="encoders/"):
     return features.plan(network, rates, {"train": a_split()})
 
 
+ADVICE = "within the encoder (inputs.plot.encoder.eval_when_frozen leaves it out)"
+
+
 def changed(name, **values):
     part = CALM["encoders"][name]
     sizes = {**part["sizes"], **values.pop("sizes", {})}
@@ -246,22 +252,23 @@ def test_nothing_is_refused_without_a_reason():
     assert planned(CALM, frozen="encoders/poster/") == {"poster": ""}
     assert planned(CALM, frozen="encoders/poster/embeddings/") == {}  # a part is not frozen
     assert planned(CALM, frozen="heads/") == {}
+    assert planned(a_spec(plot=DROPPING))["plot"] == ""
 
 
 @pytest.mark.parametrize(
     ("spec", "name", "why"),
     [
-        (tiny.SPEC, "plot", "dropout 0.1, attention_dropout 0.1 within the encoder"),
-        (changed("plot", sizes={"dropout": 0.25}), "plot", "dropout 0.25 within the encoder"),
+        (tiny.SPEC, "plot", f"dropout 0.1, attention_dropout 0.1 {ADVICE}"),
+        (changed("plot", sizes={"dropout": 0.25}), "plot", f"dropout 0.25 {ADVICE}"),
         (
             changed("poster", sizes={"depths": [2], "drop_path_rate": 0.2}),
             "poster",
-            "drop_path_rate 0.2 within the encoder",
+            f"drop_path_rate 0.2 {ADVICE.replace('plot', 'poster')}",
         ),
         (
             changed("plot", lora=dict(patterns=[".*/q_lin"], rank=2, alpha=4.0, dropout=0.1)),
             "plot",
-            "lora.dropout 0.1 within the encoder",
+            f"lora.dropout 0.1 {ADVICE}",
         ),
         (
             {**CALM, "fusion": {"kind": "cross_attention", "width": 8, "layers": 1, "heads": 2}},
@@ -272,6 +279,36 @@ def test_nothing_is_refused_without_a_reason():
 )
 def test_what_is_refused(spec, name, why):
     assert planned(spec)[name] == why
+
+
+@pytest.mark.parametrize("name", ["plot", "poster"])
+def test_only_an_encoder_that_is_all_frozen_runs_as_in_evaluation(name):
+    """Of adapters that train, and of a network of which a part trains, the dropout stays."""
+    one_stage = {"in_channels": [8], "out_channels": [8], "strides": [1], "kernel_sizes": [3]}
+    repeated = {"num_block_repeats": [2], "expand_ratios": [2], "drop_connect_rate": 0.9}
+    poster = {
+        "network": "efficientnet",
+        "sizes": {**one_stage, **repeated, "hidden_dim": 16},
+        "pixels": CALM["encoders"]["poster"]["pixels"],
+        "eval_when_frozen": True,
+    }
+    chosen = {"plot": DROPPING, "poster": poster}
+    other = "poster" if name == "plot" else "plot"
+    encoders = {name: chosen[name], other: CALM["encoders"][other]}
+    network, params, stats = a_network({**CALM, "encoders": encoders})
+    own = frozenset(path for path in params if path.startswith(f"encoders/{name}/"))
+    part = own - {min(own)}
+
+    def drawn(frozen):
+        """Whether two keys give two answers."""
+        answers = jax.jit(
+            lambda key: network.apply(params, stats, tiny.batch(), key, frozen)[0].heads["genres"]
+        )
+        return not np.array_equal(answers(jax.random.key(1)), answers(jax.random.key(2)))
+
+    assert not drawn(own)
+    assert drawn(part)
+    assert drawn(frozenset())
 
 
 def test_an_encoder_that_draws_is_refused_whatever_its_numbers_are_called(monkeypatch):

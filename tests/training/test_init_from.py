@@ -113,12 +113,14 @@ def test_rates_are_the_configs(trained):
     config = joined(
         trained,
         inputs__title__encoder__sizes={"dropout": 0.7},
+        inputs__title__encoder__eval_when_frozen=True,
         inputs__picture__encoder__dense_dropout=0.6,
         inputs__picture__flip=0.0,
     )
     encoders = run.prepare(config).network.spec["encoders"]
     assert encoders["title"]["sizes"]["dropout"] == 0.7
     assert encoders["title"]["sizes"]["width"] == 8
+    assert encoders["title"]["eval_when_frozen"] and "eval_when_frozen" not in encoders["picture"]
     assert encoders["picture"]["dense"] == {"out_features": 8, "dropout": 0.6}
     assert encoders["picture"]["pixels"]["flip"] == 0.0
 

@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jfusion.config import Phase, Train
+from jfusion.config import MultiLabel, Phase, Train
+from jfusion.training import losses
 from tests import tiny
 
 KEY = jax.random.key(1)
@@ -19,11 +20,11 @@ def test_loss_falls_and_every_parameter_moves():
     batch = tiny.batch(16)
     batch["present"]["plot"][:4] = False  # so that the learnt vectors are used too
     batch["present"]["poster"][4:8] = False
-    losses = []
+    values = []
     for _ in range(20):
         state, scalars = step(state, batch, KEY)
-        losses.append(float(scalars["loss"]))
-    assert losses[-1] < losses[0] - 0.05
+        values.append(float(scalars["loss"]))
+    assert values[-1] < values[0] - 0.05
     assert int(state.step) == 20
     still = [
         path
@@ -62,6 +63,44 @@ def test_accumulation_takes_the_same_step(padding):
         np.testing.assert_allclose(scalars["loss"], results[0][1]["loss"], rtol=1e-6)
         for path, leaf in moment.items():
             np.testing.assert_allclose(leaf, results[0][0][path], rtol=1e-4, atol=1e-7)
+
+
+def test_batch_norm_takes_in_one_part_of_a_batch_after_the_other():
+    """Each part is normalised by its own real rows, and the running statistics follow in turn."""
+    calm, parts, real = tiny.without_dropout(), 2, 6
+    sizes = {"vocab_size": 50, "width": 8, "filters": 8, "hidden": 8, "dropout": 0.0}
+    encoders = {
+        "plot": {"network": "text_cnn", "sizes": sizes},
+        "poster": calm["encoders"]["poster"] | {"dense": {"out_features": 8, "dropout": 0.0}},
+    }
+    spec = {**calm, "encoders": encoders, "fusion": {**calm["fusion"], "norm": "batch"}}
+    network, state, step = tiny.setup(a_train(batch_size=8, accumulate=parts, clip=0.0), spec=spec)
+    batch = tiny.batch(8, padding=8 - real)
+    loss = losses.build(MultiLabel(column="genres"))
+
+    def part_loss(params, stats, part):
+        answers, stats = network.apply(params, stats, part, KEY)
+        rows = loss.rows(answers.heads["genres"], part["targets"]["genres"], part)
+        return rows.sum() / real, stats
+
+    expected, gradients = state.stats, jax.tree.map(jnp.zeros_like, state.params)
+    for first in range(parts):  # the real rows of each part alone
+        part = jax.tree.map(lambda x, first=first: x[:real][first::parts], batch)
+        gradient, expected = jax.jit(jax.grad(part_loss, has_aux=True))(
+            state.params, expected, part
+        )
+        gradients = jax.tree.map(jnp.add, gradients, gradient)
+    before = jax.device_get(state.stats)
+
+    state, _ = step(state, batch, KEY)
+
+    assert len(before) > 10
+    for path, leaf in state.stats.items():
+        assert not np.array_equal(leaf, before[path]), path
+        np.testing.assert_allclose(leaf, expected[path], rtol=1e-5, atol=1e-6, err_msg=path)
+    for path, leaf in state.opt_state["adam"][1].mu.items():
+        # Weights before a BatchNorm have gradients that are small sums of large terms.
+        np.testing.assert_allclose(leaf, 0.1 * gradients[path], rtol=1e-3, atol=1e-5, err_msg=path)
 
 
 def test_frozen_parameters_have_no_moments_and_stay():
