@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from benchmarks.cases import CENTRE, CLIP, DECAY, MEAN, RATE, SPREAD, STD, Case, outputs
 from jfusion import trees
@@ -20,13 +21,13 @@ def train_step(case: Case) -> Callable[[], jax.Array]:
     Returns:
         A function that takes one optimizer step and returns its loss, still being computed.
     """
-    state, step = build(case)
-    batch = jax.device_put(_batch(case))
+    state, take = build(case)
+    rows = jax.device_put(batch(case))
     key = jax.random.key(1)
 
     def one_step() -> jax.Array:
         nonlocal state
-        state, scalars = step(state, batch, key)
+        state, scalars = take(state, rows, key)
         return scalars["loss"]
 
     return one_step
@@ -40,15 +41,34 @@ def inference(case: Case) -> Callable[[], dict[str, jax.Array]]:
     """
     network = model(case)
     params, stats = network.init(jax.random.key(0))
-    batch = jax.device_put(_batch(case))
-    step = steps.make_eval_step(network)
-    return lambda: step(params, stats, batch)[0]
+    rows = jax.device_put(batch(case))
+    take = steps.make_eval_step(network)
+    return lambda: take(params, stats, rows)[0]
 
 
 def build(case: Case) -> tuple[State, Callable]:
     """The first state and the jitted step, as `training.steps` makes it."""
+    return first_state(case), step(case)
+
+
+def first_state(case: Case) -> State:
+    """The state at step 0, with random weights."""
     network = model(case)
     params, stats = network.init(jax.random.key(0))
+    train, peak_rates, tx = _optimizer(case, network)
+    params, frozen = trees.split(params, peak_rates)
+    return State(jnp.int32(0), params, frozen, stats, steps.init_opt_state(train, tx, params))
+
+
+def step(case: Case, placement: State | None = None) -> Callable:
+    """The jitted step; see `steps.make_train_step` for `placement`."""
+    network = model(case)
+    train, _, tx = _optimizer(case, network)
+    each = {name: losses.build(target) for name, target in case.targets.items()}
+    return steps.make_train_step(network, each, train, tx, placement)
+
+
+def _optimizer(case: Case, network: Network) -> tuple[Train, dict[str, float], Any]:
     phase = Phase(epochs=1, rates=rates(case), schedule="constant", warmup=0.0)
     train = Train(
         phases=(phase,),
@@ -57,13 +77,8 @@ def build(case: Case) -> tuple[State, Callable]:
         weight_decay=DECAY,
         clip=CLIP,
     )
-    peak_rates = optim.peak_rates(phase, params)
-    params, frozen = trees.split(params, peak_rates)
-    tx = optim.adamw(train, peak_rates, optim.schedule(phase, 1))
-    opt_state = steps.init_opt_state(train, tx, params)
-    each = {name: losses.build(target) for name, target in case.targets.items()}
-    step = steps.make_train_step(network, each, train, tx)
-    return State(jnp.int32(0), params, frozen, stats, opt_state), step
+    peak_rates = optim.peak_rates(phase, network.params)
+    return train, peak_rates, optim.adamw(train, peak_rates, optim.schedule(phase, 1))
 
 
 def rates(case: Case) -> tuple[tuple[str, float], ...]:
@@ -113,11 +128,12 @@ def _head(target: Target) -> dict[str, Any]:
             return {"kind": "logits", "outputs": outputs(target)}
 
 
-def _batch(case: Case) -> dict:
+def batch(case: Case) -> dict:
+    """A batch of random rows, in host memory."""
     inputs = case.inputs()
     return {
         "inputs": inputs,
-        "present": {name: jnp.ones(case.batch, bool) for name in inputs},
+        "present": {name: np.ones(case.batch, bool) for name in inputs},
         "targets": case.truth(),
-        "weight": jnp.ones(case.batch, jnp.float32),
+        "weight": np.ones(case.batch, np.float32),
     }

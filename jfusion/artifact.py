@@ -164,6 +164,11 @@ def verify(folder: Path) -> dict[str, Any]:
     return description
 
 
+def fingerprint(folder: Path) -> str:
+    """A digest that tells one model folder from another."""
+    return _sha256(folder / "model.json")  # which has the digests of all other files
+
+
 def _under(prefix: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {k.removeprefix(prefix): x for k, x in tensors.items() if k.startswith(prefix)}
 

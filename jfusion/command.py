@@ -1,9 +1,10 @@
-"""What the commands share: flags, exit codes, and the caches of compiled programs."""
+"""What the commands share: flags, exit codes, processes, and the caches of compiled programs."""
 
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -14,6 +15,20 @@ from jfusion.errors import UserError
 USAGE = 2  # a wrong config, path or data set; the message says which
 PREEMPTED = 75  # stopped by SIGTERM; the same command resumes (EX_TEMPFAIL)
 INTERRUPTED = 130  # stopped by Ctrl-C; the same command resumes from the last checkpoint
+
+DISTRIBUTED = flags.DEFINE_bool(
+    "distributed",
+    False,
+    "Run as one of several processes: on a TPU pod, under Slurm or Open MPI, or as "
+    "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID say.",
+)
+HEARTBEAT = flags.DEFINE_integer(
+    "heartbeat_seconds",
+    100,
+    "With --distributed: a process that was silent for so long counts as dead, and the others end "
+    "with an error.",
+    lower_bound=1,
+)
 
 _overrides: list[str] = []
 
@@ -50,6 +65,18 @@ def run(main: Callable[[], int | None]) -> None:
     app.run(call, flags_parser=_parse)
 
 
+def join_processes() -> None:
+    """Meets the other processes, if `--distributed` says that there are any.
+
+    Raises:
+        UserError: See `processes.join`.
+    """
+    if DISTRIBUTED.value:
+        from jfusion import processes
+
+        processes.join(HEARTBEAT.value)
+
+
 class Termination:
     """Takes SIGTERM as a request to stop.
 
@@ -73,6 +100,16 @@ class Termination:
         if not self._asked:
             print("stopped by SIGTERM before the first step", file=sys.stderr)
             sys.exit(PREEMPTED)
+
+
+def termination() -> Any:
+    """How SIGTERM is taken as a request to stop: `Termination`, or that of several processes."""
+    if DISTRIBUTED.value:
+        from jfusion import processes
+
+        if processes.count() > 1:
+            return processes.Termination()
+    return Termination()
 
 
 def cache_compiled_programs(folder: str | os.PathLike) -> None:

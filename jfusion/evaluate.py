@@ -6,6 +6,8 @@ python -m jfusion.evaluate --model RUN/model --split val --path /moved/table.csv
     Another split, and the data where they lie now.
 python -m jfusion.evaluate --model RUN/model --input labelled.csv
     Every row of another table with the same columns.
+
+With --distributed the rows are shared over the devices of several processes.
 """
 
 import dataclasses
@@ -31,33 +33,13 @@ OUTPUT = flags.DEFINE_string("output", "", "A JSON file for the scores.")
 
 def main() -> None:
     """Runs the command."""
-    from jfusion import artifact, inference
-    from jfusion.data import dataset, table
-    from jfusion.data.cache import cache_root
-    from jfusion.data.split import prepare_split
+    command.join_processes()
+    from jfusion import processes
     from jfusion.training import readout, tables, verdict
     from jfusion.training.progress import Display
 
-    command.cache_compiled_programs(cache_root(CACHE_DIR.value) / "xla")
-    kept = artifact.read(Path(MODEL.value))
-    model = inference.Model(kept)
-    data = _data(kept.origin["data"])
-    if INPUT.value:
-        paths = dataset.path_columns(kept.inputs.values())
-        source = table.read(INPUT.value, root=ROOT.value, pictures=paths)
-    else:
-        sources = dataset.open_sources(
-            data, kept.inputs.values(), kept.origin["seed"], model.targets().values()
-        )
-        source = sources[SPLIT.value]
-    split = prepare_split(
-        source,
-        kept.inputs,
-        model.targets(),
-        on_error=ON_ERROR.value or data.on_error,
-        cache_dir=CACHE_DIR.value,
-    )
-    display = Display()
+    kept, model, data, split = processes.together(_load)
+    display = Display(active=processes.is_first())
     for problem in split.problems:
         display.message(str(problem))
     display.message(", ".join(f"{n:,} {what}" for what, n in split.counts().items()))
@@ -80,10 +62,39 @@ def main() -> None:
     display.show(tables.of_metrics({INPUT.value or SPLIT.value: judged.scores}))
     for title, rows in tables.of_verdict(judged).items():
         display.show(tables.of_rows(rows, title))
-    if OUTPUT.value:
+    if OUTPUT.value and processes.is_first():
         run_folder.write_json(
             Path(OUTPUT.value), {"rows": split.counts(), **dataclasses.asdict(judged)}
         )
+
+
+def _load() -> tuple:
+    """What the model's folder holds, the model, its data section, and the rows to score."""
+    from jfusion import artifact, inference
+    from jfusion.data import dataset, table
+    from jfusion.data.cache import cache_root
+    from jfusion.data.split import prepare_split
+
+    command.cache_compiled_programs(cache_root(CACHE_DIR.value) / "xla")
+    kept = artifact.read(Path(MODEL.value))
+    model = inference.Model(kept)
+    data = _data(kept.origin["data"])
+    if INPUT.value:
+        paths = dataset.path_columns(kept.inputs.values())
+        source = table.read(INPUT.value, root=ROOT.value, pictures=paths)
+    else:
+        sources = dataset.open_sources(
+            data, kept.inputs.values(), kept.origin["seed"], model.targets().values()
+        )
+        source = sources[SPLIT.value]
+    split = prepare_split(
+        source,
+        kept.inputs,
+        model.targets(),
+        on_error=ON_ERROR.value or data.on_error,
+        cache_dir=CACHE_DIR.value,
+    )
+    return kept, model, data, split
 
 
 def _data(recorded: dict) -> Data:

@@ -27,6 +27,8 @@ class Model:
 
     Args:
         artifact: What was read from its folder.
+        alone: Whether, of several processes, each runs it on rows and devices of its own. Otherwise
+            all run it on the same rows, shared over all devices.
 
     Attributes:
         sections: The targets' config sections.
@@ -36,7 +38,7 @@ class Model:
         losses: The loss of each target.
     """
 
-    def __init__(self, artifact: Artifact):
+    def __init__(self, artifact: Artifact, alone: bool = False):
         self.sections: dict[str, Target] = {
             name: _SECTIONS[target["section"]["kind"]](**_tuples(target["section"]))
             for name, target in artifact.targets.items()
@@ -48,7 +50,8 @@ class Model:
             name: losses.build(section, self.statistics[name])
             for name, section in self.sections.items()
         }
-        self._mesh = sharding.make_mesh()
+        self._shares = (0, 1) if alone else (jax.process_index(), jax.process_count())
+        self._mesh = sharding.local_mesh() if alone else sharding.make_mesh()
         self._network = Network(artifact.spec, assemble.DTYPES[artifact.precision])
         self._weights = sharding.replicate((artifact.params, artifact.stats), self._mesh)
         self._batch_size = -(-artifact.batch_size // self._mesh.size) * self._mesh.size
@@ -74,12 +77,9 @@ class Model:
         Returns:
             The outputs.
         """
+        index, count = self._shares
         batches = pipeline.batches(
-            split,
-            self._batch_size,
-            shuffle=False,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            split, self._batch_size, shuffle=False, process_index=index, process_count=count
         )
         if modalities is not None:
             batches = evaluation.only(batches, modalities)

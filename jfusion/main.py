@@ -7,6 +7,9 @@
 Any value of `jfusion/config.py` can be set by --config.section.key=value. An unfinished run is
 resumed by the same command with its --workdir.
 
+With --distributed the same command, started once per process, trains on the devices of all of them;
+the run folder and the cache lie on a disk that they share.
+
 Exit codes: 0 done; 2 wrong config, path or data, or a loss that is not finite; 75 stopped by
 SIGTERM with everything saved, and 130 by Ctrl-C, where the steps since the last checkpoint are lost
 (the same command with the same --workdir resumes); 1 anything else.
@@ -34,16 +37,31 @@ WORKDIR = flags.DEFINE_string(
 def main() -> int:
     """Runs the command; returns its exit code."""
     config = config_file.load(CONFIG.value, command.config_overrides())
-    with run_folder.open_run(WORKDIR.value, config) as folder:
-        print(f"run folder: {folder.path}", flush=True)
+    command.join_processes()
+    with _open(config) as folder:
+        tell = print if folder.leads else lambda *args, **kwargs: None
+        tell(f"run folder: {folder.path}", flush=True)
         if folder.summary is not None:
-            print(f"this run is finished: see {folder.path}/summary.json")
+            tell(f"this run is finished: see {folder.path}/summary.json")
             return 0
-        return _train(config, folder.path)
+        code = _train(config, folder.path)
+        if code == 0:
+            tell(f"run folder: {folder.path}")
+        return code
+
+
+def _open(config: Config) -> run_folder.RunFolder:
+    if not command.DISTRIBUTED.value:
+        return run_folder.open_run(WORKDIR.value, config)
+    from jfusion import processes
+
+    return processes.together(
+        lambda: run_folder.open_shared(WORKDIR.value, config, processes.first_decides)
+    )
 
 
 def _train(config: Config, folder: Path) -> int:
-    termination = command.Termination()
+    termination = command.termination()
     # Only now what is heavy, so that a wrong config ends at once.
     from jfusion.data.cache import cache_root
     from jfusion.training import loop, repeats
@@ -55,7 +73,6 @@ def _train(config: Config, folder: Path) -> int:
     except loop.Preempted as stop:
         print(f"{stop}; the same command with --workdir {folder} resumes", file=sys.stderr)
         return command.PREEMPTED
-    print(f"run folder: {folder}")
     return 0
 
 

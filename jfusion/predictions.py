@@ -28,6 +28,7 @@ def rows(
     *,
     copy: Sequence[str] = (),
     truth: bool = False,
+    first: int = 1,
 ) -> list[dict[str, Any]]:
     """One output row per row of the split, in order.
 
@@ -39,10 +40,11 @@ def rows(
         outputs: What the model says of those that take part; None if none does.
         copy: Columns of the source to copy.
         truth: Whether to add `<target>/true`, what stands in the target's column.
+        first: The number of the split's first row.
 
     Returns:
-        Rows with the keys `row` (counted from 1), the copied columns, `status`, and the columns of
-        each target (see `readout.columns`); None where nothing was predicted.
+        Rows with the keys `row` (counted from `first`), the copied columns, `status`, and the
+        columns of each target (see `readout.columns`); None where nothing was predicted.
     """
     position = {} if outputs is None else {int(row): i for i, row in enumerate(outputs.rows)}
     predicted = {
@@ -53,7 +55,7 @@ def rows(
     written = []
     for row in split.rows:
         cells = split.source[int(row)] if copy or true else {}
-        values: dict[str, Any] = {"row": int(row) + 1}
+        values: dict[str, Any] = {"row": int(row) + first}
         values |= {column: cells[column] for column in copy}
         values["status"] = split.status(int(row))
         for name, section in sections.items():

@@ -5,7 +5,7 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +16,22 @@ SUMMARY_FILE = "summary.json"
 
 
 class RunFolder:
-    """Where a run writes. As long as it is open, no other process gets the same folder.
+    """Where a run writes. As long as it is open, no other run gets the same folder.
 
     Args:
         path: The folder.
-        lock: The file descriptor that holds the lock.
+        lock: The file descriptor that holds the lock; None if another process of this run has it.
         summary: See below.
 
     Attributes:
         path: The folder.
+        leads: Whether this process writes what there is one of.
         summary: What a finished run left in `summary.json`; None for a new or unfinished one.
     """
 
-    def __init__(self, path: Path, lock: int, summary: dict[str, Any] | None):
+    def __init__(self, path: Path, lock: int | None, summary: dict[str, Any] | None):
         self.path, self.summary = path, summary
-        self._lock: int | None = lock
+        self._lock, self.leads = lock, lock is not None
 
     def close(self) -> None:
         """Lets another process have the folder; the end of the process does, too."""
@@ -65,6 +66,37 @@ def open_run(workdir: str, config: Config) -> RunFolder:
         return _open(path, json.loads(json.dumps(to_dict(config))))
     except OSError as error:
         raise ConfigError(f"--workdir: {error.filename}: {error.strerror}") from None
+
+
+def open_shared(
+    workdir: str, config: Config, first_decides: Callable[[Callable], Any]
+) -> RunFolder:
+    """The same for one of several processes: the first opens the folder, the others join it.
+
+    Args:
+        workdir: See `open_run`.
+        config: The experiment.
+        first_decides: See `processes.first_decides`.
+
+    Raises:
+        ConfigError: As in `open_run`, or this process does not see the folder.
+    """
+    mine: list[RunFolder] = []
+
+    def open_here() -> dict[str, Any]:
+        mine.append(open_run(workdir, config))
+        return {"path": str(mine[0].path), "summary": mine[0].summary}
+
+    opened = first_decides(open_here)
+    if mine:
+        return mine[0]
+    path = Path(opened["path"])
+    if not (path / CONFIG_FILE).is_file():
+        raise ConfigError(
+            f"--workdir: {path}, which the first process writes, is not to be seen from "
+            f"{Path.cwd()}; give a folder on a disk that all processes share"
+        )
+    return RunFolder(path, None, opened["summary"])
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -120,7 +152,8 @@ def _require_same(path: Path, values: Mapping[str, Any]) -> None:
     recorded = _read(path / CONFIG_FILE)
     if recorded is None:
         raise ConfigError(f"--workdir: {path} holds files but no run; choose another folder")
-    changes = _differences(recorded, values)
+    # Another mesh changes where numbers lie and not what they are.
+    changes = _differences(recorded, {**values, "mesh": recorded.get("mesh")})
     if changes:
         raise ConfigError(
             f"--workdir: {path} holds a run of another config; choose another folder, or undo:"

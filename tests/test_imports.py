@@ -15,17 +15,24 @@ ROOT = Path(__file__).parents[1]
 # A package stands for all of its modules, unless they are listed themselves.
 LAYERS = (
     {"errors", "host", "trees"},
-    {"config"},
+    {"config", "processes"},
     {"config_file", "command", "run_folder"},
+    {"prediction_parts"},
     {"pretrained", "ops"},
     {"models", "data"},
     {"training.state", "training.contrastive"},
     {
         *("training.optim", "training.sharding", "training.checkpoint", "training.losses"),
         *("training.metrics", "training.writer", "training.pictures", "training.progress"),
-        *("training.meter", "training.regression", "training.conformal", "training.seen_rows"),
+        *("training.regression", "training.conformal", "training.seen_rows"),
     },
-    {"training.readout", "training.steps", "training.assemble", "training.confusion"},
+    {
+        "training.meter",
+        "training.readout",
+        "training.steps",
+        "training.assemble",
+        "training.confusion",
+    },
     {"artifact", "training.evaluation"},
     {"training.verdict", "training.features", "training.earlier", "predictions"},
     {"training.run", "training.tables"},

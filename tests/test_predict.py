@@ -12,6 +12,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from jfusion.data.samples import movies
+from tests.training import devices
 
 CONFIG = """
 from ml_collections import ConfigDict
@@ -152,3 +153,47 @@ def test_predict_refuses_before_it_works(trained, table, tmp_path):
     text = jfusion(*args, tmp_path / "out.csv", "--on_error", "raise", code=2)
     assert "broken.jpg" in text or "movies.csv" in text
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_several_processes_predict_parts_and_go_on(trained, table, tmp_path):
+    _, model = trained
+    path, _, good = table
+    args = ("--model", model, "--input", path, "--output", tmp_path / "out.csv")
+    jfusion("predict", *args)
+    command = ("-m", "jfusion.predict", "--distributed", *map(str, args))
+
+    def predict(count, *more):
+        return devices.together([(*command, *more)] * count)
+
+    done = predict(2)
+    assert [process.returncode for process in done] == [0, 0], done
+    folder = tmp_path / "out.csv.parts"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert [part["file"] for part in manifest["parts"]] == ["part-00000.csv", "part-00001.csv"]
+    rows = []
+    for part in manifest["parts"]:
+        with open(folder / part["file"], newline="") as file:
+            of_part = list(csv.DictReader(file))
+        assert len(of_part) == part["stop"] - part["start"]
+        rows += of_part
+    with open(tmp_path / "out.csv", newline="") as file:
+        alone = list(csv.DictReader(file))
+    assert len(rows) == manifest["rows"] == good + 2
+    for row, other in zip(rows, alone, strict=True):
+        assert row["row"] == other["row"] and row["status"] == other["status"]
+        assert row["genres"] == other["genres"]
+        if row["genres"]:
+            assert float(row["genres/War"]) == pytest.approx(float(other["genres/War"]), abs=1e-4)
+
+    # What is there stays, whoever goes on with it.
+    before = (folder / "part-00001.csv").stat().st_mtime_ns
+    text = (folder / "part-00000.csv").read_bytes()
+    (folder / "part-00000.csv").unlink()
+    done = predict(3)
+    assert [process.returncode for process in done] == [0, 0, 0], done
+    assert (folder / "part-00000.csv").read_bytes() == text
+    assert (folder / "part-00001.csv").stat().st_mtime_ns == before
+
+    refused = predict(2, "--on_error=skip")
+    assert [process.returncode for process in refused] == [2, 2]
+    assert all("holds the parts of another prediction" in x.stderr for x in refused)

@@ -1,9 +1,10 @@
+import dataclasses
 import json
 
 import pytest
 
 from jfusion import config_file, run_folder
-from jfusion.config import ConfigError
+from jfusion.config import ConfigError, Mesh
 from tests.training import runs
 
 
@@ -118,3 +119,27 @@ def test_json_is_never_seen_half_written(tmp_path):
     with pytest.raises(ValueError, match="Out of range float"):
         run_folder.write_json(tmp_path / "a.json", {"x": float("nan")})
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}
+
+
+def test_a_run_may_go_on_with_another_mesh(tmp_path):
+    begin(tmp_path)
+    config = dataclasses.replace(a_config(), mesh=Mesh(fsdp=2))
+    run_folder.open_run(str(tmp_path), config).close()
+    assert json.loads((tmp_path / "config.json").read_text())["mesh"]["fsdp"] == 2
+
+
+def test_the_first_of_several_processes_opens_and_the_others_join(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = []
+
+    def decide(do):
+        told.append(do())
+        return told[0]
+
+    with run_folder.open_shared("", a_config(), decide) as first:
+        assert first.leads and str(first.path) == "runs/small-one-1"
+        with run_folder.open_shared("", a_config(), lambda do: told[0]) as second:
+            assert not second.leads and second.path == first.path
+        monkeypatch.chdir(tmp_path / "runs")
+        with pytest.raises(ConfigError, match="give a folder on a disk that all processes share"):
+            run_folder.open_shared("", a_config(), lambda do: told[0])

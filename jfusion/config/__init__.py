@@ -10,6 +10,7 @@ from jfusion.config.data import Data
 from jfusion.config.experiment import Config, Log, to_dict
 from jfusion.config.fusion import ConcatFusion, CrossAttentionFusion, Fusion
 from jfusion.config.inputs import Encoder, Frames, Image, Lora, Tabular, Text
+from jfusion.config.mesh import Mesh
 from jfusion.config.targets import (
     Classes,
     Embedding,
@@ -34,6 +35,7 @@ __all__ = [
     "Image",
     "Log",
     "Lora",
+    "Mesh",
     "MultiLabel",
     "Phase",
     "RangeError",

@@ -9,6 +9,7 @@ from jfusion.config.checks import RangeError, require
 from jfusion.config.data import Data
 from jfusion.config.fusion import ConcatFusion, CrossAttentionFusion
 from jfusion.config.inputs import Frames, Image, Tabular, Text
+from jfusion.config.mesh import Mesh
 from jfusion.config.targets import Classes, Embedding, MultiLabel, Regression, metrics_of
 from jfusion.config.train import Train
 
@@ -41,6 +42,7 @@ class Config:
         data: Where the rows come from.
         fusion: How the modalities are joined.
         log: What is reported.
+        mesh: How the devices share the work.
         attach_to: A model folder of an earlier run, `RUN/model`: the new model is that one, and the
             inputs that it does not have are attached to it through gates that start from 0. The
             inputs that it has, the targets and the fusion stay as they were there (`weights` and
@@ -59,6 +61,7 @@ class Config:
     data: Data = field(default_factory=Data)
     fusion: ConcatFusion | CrossAttentionFusion = field(default_factory=ConcatFusion)
     log: Log = field(default_factory=Log)
+    mesh: Mesh = field(default_factory=Mesh)
     attach_to: str = ""
     seed: int = 0
     seeds: int = 1

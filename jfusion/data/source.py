@@ -88,6 +88,49 @@ class Subset:
         return self.whole.locate(int(self.rows[index]))
 
 
+class Stretch:
+    """Consecutive rows of another source, as a source that knows of no others.
+
+    Unlike with `Subset`, only these rows are read and kept in the cache.
+
+    Attributes:
+        whole: The other source.
+        start: The first of its rows.
+        bad_rows: Row -> `(column, reason)` for rows that cannot be used.
+    """
+
+    def __init__(self, whole: Source, start: int, stop: int):
+        self.whole, self.start, self._size = whole, start, stop - start
+        self.name = whole.name
+        self.root = whole.root
+        self.bad_rows = {
+            row - start: problem
+            for row, problem in getattr(whole, "bad_rows", {}).items()
+            if start <= row < stop
+        }
+
+    @property
+    def features(self) -> Mapping[str, Sequence[str]]:
+        """Those of the whole."""
+        return getattr(self.whole, "features", {})
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the whole, with the place of the rows."""
+        text = f"{self.whole.fingerprint} {self.start} {self._size}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, index: int) -> Row:
+        return self.whole[self.start + index]
+
+    def locate(self, index: int) -> str:
+        """Where a person finds the row, in the whole."""
+        return self.whole.locate(self.start + index)
+
+
 class Joined:
     """Several sources as one, one after the other.
 

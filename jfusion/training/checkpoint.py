@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import grain
-import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
+from jfusion import processes
 from jfusion.errors import UserError
 from jfusion.training.state import State
 
@@ -60,6 +59,10 @@ class Checkpoints:
     Frozen parameters are the same through a phase, so they are written once per phase, into
     `frozen/<phase>` beside the folder; a checkpoint of adapters and heads holds nothing else.
 
+    Of several processes each writes the parts of the arrays that lie on its devices, and all have
+    to call the same methods. The data position is a number of batches, each of which is the same
+    rows however many processes share it; so a run may go on with other processes and devices.
+
     Args:
         folder: Where they lie, one sub-folder per step.
         keep: How many of the newest stay, besides the best.
@@ -70,8 +73,11 @@ class Checkpoints:
         self._folder, self._report = folder.absolute(), report
         self._policy = _NewestAndBest(keep)
         self._saving = -1
-        for left in self._folder.glob(f"*{ocp.path.step.TMP_DIR_SUFFIX}"):  # by a killed save
-            shutil.rmtree(left, ignore_errors=True)
+        self._frozen_phases: set[int] = set()  # that are known to be written
+        if processes.is_first():
+            for left in self._folder.glob(f"*{ocp.path.step.TMP_DIR_SUFFIX}"):  # by a killed save
+                shutil.rmtree(left, ignore_errors=True)
+        processes.meet("checkpoints are in order")
         self._manager = self._open()
 
     def save(self, step: int, state: State, data: Any, progress: Progress) -> None:
@@ -96,7 +102,7 @@ class Checkpoints:
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state._replace(frozen={})),
-                data=grain.checkpoint.CheckpointSave(data),
+                data=ocp.args.JsonSave(data.get_state()),
                 progress=ocp.args.JsonSave(asdict(progress)),
             ),
         )
@@ -117,7 +123,7 @@ class Checkpoints:
             State, positioned data iterator and progress; None if there is no whole checkpoint.
 
         Raises:
-            UserError: A checkpoint is whole but not of this program, on these devices.
+            UserError: A checkpoint is whole but not of this program.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
@@ -135,8 +141,8 @@ class Checkpoints:
             except Exception as error:  # any of the storage layers' own
                 raise UserError(
                     f"checkpoint {self._folder / str(step)} is whole but cannot be restored "
-                    f"({_first_line(error)}); resume with the version, hosts and devices that "
-                    "wrote it, or begin anew with another --workdir"
+                    f"({_first_line(error)}); resume with the version that wrote it, or begin "
+                    "anew with another --workdir"
                 ) from error
             return state, data, self._require_best(step, progress)
         if steps:
@@ -167,14 +173,18 @@ class Checkpoints:
     def _save_frozen(self, phase: int, state: State) -> None:
         """Writes the frozen parameters of a phase, unless they are there."""
         folder = self._frozen(phase)
-        if not state.frozen or folder.is_dir():
+        if not state.frozen or phase in self._frozen_phases:
+            return
+        self._frozen_phases.add(phase)
+        if processes.first_decides(folder.is_dir):
             return
         build = folder.with_name(f"{folder.name}{ocp.path.step.TMP_DIR_SUFFIX}")
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(build / "params", state.frozen, force=True)
-        if jax.process_index() == 0:
+        if processes.is_first():
             _write_digests(build)
             build.rename(folder)
+        processes.meet("frozen parameters are written")
 
     def _restore_frozen(self, phase: int, abstract: State) -> dict[str, Any]:
         folder = self._frozen(phase)
@@ -193,7 +203,7 @@ class Checkpoints:
         return self._folder.parent / "frozen" / str(phase)
 
     def _digests_when_written(self) -> None:
-        """Called by Orbax in the background when all files of a checkpoint are written."""
+        """Called by Orbax when all files are written, in the background of the first process."""
         final = self._folder / str(self._saving)
         hidden = final.with_name(
             f"{final.name}{ocp.path.step.TMP_DIR_SUFFIX}"
@@ -203,10 +213,12 @@ class Checkpoints:
     def _set_aside(self, step: int, damage: str) -> None:
         aside = self._folder.parent / "damaged" / str(step)
         self._report(f"checkpoint {step} is damaged ({damage}); moved to {aside}")
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.parent.mkdir(exist_ok=True)
         self._manager.close()
-        shutil.move(self._folder / str(step), aside)
+        if processes.is_first():
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.parent.mkdir(exist_ok=True)
+            shutil.move(self._folder / str(step), aside)
+        processes.meet(f"checkpoint {step} is set aside")
         self._manager = self._open()
 
     def _require_best(self, step: int, progress: Progress) -> Progress:
@@ -215,7 +227,7 @@ class Checkpoints:
         if best not in (-1, step):
             damage = _damage(self._folder / str(best))
             if damage:
-                if (self._folder / str(best)).is_dir():
+                if processes.first_decides((self._folder / str(best)).is_dir):
                     self._set_aside(best, damage)
                 self._report(
                     f"the best checkpoint so far, {best}, is lost: from step {step} on the best is "
@@ -230,8 +242,8 @@ class Checkpoints:
         return Progress(**self._manager.restore(step, args=args)["progress"])
 
     def _restore_data(self, step: int, data: Any) -> None:
-        args = ocp.args.Composite(data=grain.checkpoint.CheckpointRestore(data))
-        self._manager.restore(step, args=args)
+        args = ocp.args.Composite(data=ocp.args.JsonRestore())
+        data.set_state(self._manager.restore(step, args=args)["data"])
 
 
 class _NewestAndBest(PreservationPolicy):
@@ -252,6 +264,10 @@ def _write_digests(folder: Path) -> None:
 
 def _damage(folder: Path) -> str:
     """What is wrong with the files of a folder that has digests; empty if they are whole."""
+    return processes.first_decides(lambda: _find_damage(folder))
+
+
+def _find_damage(folder: Path) -> str:
     try:
         digests = json.loads((folder / _DIGESTS).read_text())
         lost = [name for name in digests if not (folder / name).is_file()]

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from jfusion.config import Target
@@ -56,15 +55,18 @@ def run(
     collected = []
     for host_batch in batches:
         batch, rows = sharding.place_batch(host_batch, mesh)
-        outputs = eval_step(params, stats, batch)
-        collected.append((rows, host_batch["weight"], outputs))
+        outputs = sharding.settle(eval_step(params, stats, batch))
+        # Placed like the outputs, so that they come back in the same order.
+        rows = sharding.place_rows(rows.astype(np.int32), mesh)
+        collected.append((rows, batch["weight"], outputs))
         after_batch()
-    rows, weights, outputs = zip(*collected, strict=True)
-    rows, weights = (np.concatenate([_gather(p) for p in parts]) for parts in (rows, weights))
-    joined = jax.tree.map(lambda *parts: np.concatenate([_fetch(p) for p in parts]), *outputs)
+    rows, weights, outputs = jax.tree.map(
+        lambda *parts: np.concatenate(parts), *map(sharding.fetch, collected)
+    )
+    rows = rows.astype(np.int64)
     real = np.flatnonzero(weights > 0)
     order = real[np.argsort(rows[real], kind="stable")]
-    return Outputs(rows[order], *(jax.tree.map(lambda x: x[order], part) for part in joined))
+    return Outputs(rows[order], *(jax.tree.map(lambda x: x[order], part) for part in outputs))
 
 
 def only(
@@ -124,15 +126,3 @@ def better(values: Scores, best: Scores, monitor: str) -> bool:
     if new is None or old is None:
         return old is None and new is not None
     return new < old if readout.is_error(monitor) else new > old
-
-
-def _fetch(x: jax.Array) -> np.ndarray:
-    if jax.process_count() == 1:
-        return np.asarray(x)
-    return np.asarray(multihost_utils.process_allgather(x, tiled=True))
-
-
-def _gather(x: np.ndarray) -> np.ndarray:
-    if jax.process_count() == 1:
-        return x
-    return np.asarray(multihost_utils.process_allgather(x, tiled=True))

@@ -102,7 +102,8 @@ def attach(
     Raises:
         DataError: The cache cannot be written.
     """
-    own = {p: np.asarray(x) for p, x in weights.items() if p.startswith(f"encoders/{name}/")}
+    own = {p: x for p, x in weights.items() if p.startswith(f"encoders/{name}/")}
+    own = sharding.fetch(own)
     part = network.spec["encoders"][name]
     pixels = dict(part.get("pixels", {}))
     versions = 2 if pixels.pop("flip", 0) else 1

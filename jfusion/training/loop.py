@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jfusion import artifact
+from jfusion import artifact, processes
 from jfusion.config import Config, Regression
 from jfusion.data.split import Split
 from jfusion.errors import UserError
@@ -32,7 +32,8 @@ def train(
     Args:
         config: The experiment.
         workdir: The run's folder; an unfinished run in it is resumed.
-        stop_requested: Asked after every batch; once it says yes, the run saves and stops.
+        stop_requested: Asked after every batch; once it says yes, the run saves and stops. Of
+            several processes all ask equally often and must get the same answer.
 
     Returns:
         What `summary.json` holds.
@@ -58,7 +59,9 @@ def train(
         # Test the best model, and keep it.
         radii = loop.radii(best)
         verdict = loop.test(best, radii)
-        artifact.write(workdir / "model", loop.run.artifact(best, radii))
+        model = loop.run.artifact(best, radii)
+        if processes.is_first():
+            artifact.write(workdir / "model", model)
         return loop.finish(best, verdict)
 
 
@@ -74,7 +77,7 @@ class Loop:
         self._started = time.monotonic()
         self._config = config
         self._reporter = Reporter(config, workdir)
-        self.run = prepare(config)
+        self.run = processes.together(lambda: prepare(config))
         self._reporter.describe(self.run)
         sources = {name: split.source for name, split in self.run.dataset.splits.items()}
         self.progress = Progress(data={name: x.fingerprint for name, x in sources.items()})
@@ -118,7 +121,8 @@ class Loop:
 
             def done(count: int) -> None:
                 advance(count)
-                if self._stop_requested():
+                # One of several processes may find here what another computes: the next step asks.
+                if processes.count() == 1 and self._stop_requested():
                     self._leave(step)
 
             yield done
@@ -205,9 +209,11 @@ class Loop:
     def finish(self, best: State, judged: verdict.Verdict) -> dict[str, Any]:
         """Writes the summary and returns it."""
         rate = self._meter.rows / self._meter.seconds if self._meter.rows else None
-        return self._reporter.finish(
+        summary = self._reporter.finish(
             self.run, best, self.progress.best, judged, self._elapsed(), rate
         )
+        processes.meet("the run is written")
+        return summary
 
     def close(self) -> None:
         """Frees what the run held."""

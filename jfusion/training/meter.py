@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jfusion.errors import UserError
+from jfusion.training import sharding
 
 _NAMED_ROWS = 20
 
@@ -42,10 +43,10 @@ class Meter:
 
         Args:
             step: Its number.
-            rows: The rows of its batch, -1 in padding, int64 [B].
+            rows: This process's rows of its batch, -1 in padding, int64 [B / processes].
             scalars: What the step returned.
         """
-        self._lap_rows += int((rows >= 0).sum())
+        self._lap_rows += int((rows >= 0).sum()) * jax.process_count()  # all have about as many
         # With dynamic loss scaling a gradient may overflow: the step was skipped.
         names = ("loss",) if "loss_scale" in scalars else ("loss", "gradient_norm")
         self._unchecked.append((step, rows, {name: scalars[name] for name in names}))
@@ -112,7 +113,7 @@ class Meter:
 def _finite(tree: Any) -> bool:
     floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
     # One small program per shape; a single one over all leaves takes seconds to compile.
-    return all(jax.device_get([_all_finite(x) for x in floats]))
+    return all(jax.device_get([sharding.settle(_all_finite(x)) for x in floats]))
 
 
 @jax.jit

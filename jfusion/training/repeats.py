@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jfusion import processes
 from jfusion.config import Config, Regression
 from jfusion.run_folder import write_json
 from jfusion.training import earlier, loop, readout, regression, tables
@@ -55,14 +57,15 @@ def train(
     """
     for _, run in plan(config):
         earlier.find(run)  # what any of them cannot take is refused before the first is trained
-    display = Display()
+    display = Display(active=processes.is_first())
     summaries = {}
     for name, run in plan(config):
         folder = workdir / name
-        if not (folder / "summary.json").is_file():
+        if not processes.first_decides((folder / "summary.json").is_file):
             display.message(f"run {len(summaries) + 1} of {len(plan(config))}: {folder}")
             loop.train(run, folder, stop_requested)
-        summaries[name] = json.loads((folder / "summary.json").read_text())
+        summaries[name] = processes.first_decides(functools.partial(_read_summary, folder))
+    tables_of_runs = [workdir / name / "test_predictions.csv" for name in summaries]
     summary = {
         "config": config.name,
         "runs": [
@@ -70,16 +73,21 @@ def train(
             for name, x in summaries.items()
         ],
         "test": _spread([x["test"] for x in summaries.values()]),
-        "pooled": _pooled(config, [workdir / name / "test_predictions.csv" for name in summaries]),
+        "pooled": processes.first_decides(lambda: _pooled(config, tables_of_runs)),
         "seconds": round(sum(x["seconds"] for x in summaries.values()), 3),
         "versions": next(iter(summaries.values()))["versions"],
     }
-    write_json(workdir / "summary.json", summary)
+    if processes.is_first():
+        write_json(workdir / "summary.json", summary)
     for name, title in (("test", "over the runs"), ("pooled", "over all their test rows")):
         rows = [{"metric": metric, **x} for metric, x in summary[name].items()]
         if rows:
             display.show(tables.of_rows(rows, title))
     return summary
+
+
+def _read_summary(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "summary.json").read_text())
 
 
 def _with_fold(config: Config, fold: tuple[int, int]) -> Config:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from jfusion import artifact, predictions, trees
+from jfusion import artifact, predictions, processes, trees
 from jfusion import config as schema
 from jfusion.config import Classes, Config, MultiLabel, to_dict
 from jfusion.data import notes, pipeline
@@ -34,7 +34,7 @@ class Reporter:
 
     def __init__(self, config: Config, workdir: Path):
         self._config, self._workdir = config, workdir
-        self._active = jax.process_index() == 0
+        self._active = processes.is_first()
         self._display = Display(active=self._active)
         self.message = self._display.message
         self._writer: Writer | None = None
@@ -45,7 +45,8 @@ class Reporter:
     def describe(self, run: Run) -> None:
         """Says what the run works on: devices, rows, what was cut or masked, parameters."""
         devices = jax.devices()
-        self.message(f"devices: {len(devices)} x {devices[0].device_kind}")
+        several = f" in {processes.count()} processes" if processes.count() > 1 else ""
+        self.message(f"devices: {len(devices)} x {devices[0].device_kind}{several}")
         for name, split in run.dataset.splits.items():
             counts = ", ".join(f"{n:,} {what}" for what, n in split.counts().items())
             self.message(f"{name}: {counts}")

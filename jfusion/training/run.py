@@ -13,7 +13,7 @@ import optax
 from jax.sharding import Mesh
 
 from jfusion import artifact, trees
-from jfusion.config import Config, ConfigError
+from jfusion.config import Config, ConfigError, Train
 from jfusion.data import dataset as data
 from jfusion.data import pipeline
 from jfusion.data.problems import DataError
@@ -31,6 +31,7 @@ class Plan:
         rates: Peak learning rate of every parameter; 0 is frozen.
         shape: Factor on the rates by step of the phase.
         tx: The optimizer.
+        placement: The place of every leaf of the state.
         train_step: The jitted step.
         steps: How many steps the phase has at most.
     """
@@ -38,6 +39,7 @@ class Plan:
     rates: dict[str, float]
     shape: Any
     tx: optax.GradientTransformation
+    placement: State
     train_step: Any
     steps: int
 
@@ -80,7 +82,7 @@ class Run:
     @functools.cached_property
     def eval_step(self) -> Any:
         """The jitted evaluation step."""
-        return steps.make_eval_step(self.network, self.losses)
+        return steps.make_eval_step(self.network, self.losses, self.mesh)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -91,13 +93,16 @@ class Run:
     def plans(self) -> tuple[Plan, ...]:
         """The phases. All are checked here, so that none fails hours into a run."""
         train, plans = self.config.train, []
+        specs = sharding.split(self.network.params, self.config.mesh, self.mesh)
         for i, phase in enumerate(train.phases):
             rates = optim.peak_rates(phase, self.network.params, i)
             total = phase.epochs * self.steps_per_epoch
             shape = optim.schedule(phase, total)
             tx = optim.adamw(train, rates, shape)
-            step = steps.make_train_step(self.network, self.losses, train, tx)
-            plans.append(Plan(rates, shape, tx, step, total))
+            state = self._shapes(functools.partial(_first_of_phase, train, rates, tx))
+            placement = sharding.placement(state, self.mesh, specs)
+            step = steps.make_train_step(self.network, self.losses, train, tx, placement)
+            plans.append(Plan(rates, shape, tx, placement, step, total))
         return tuple(plans)
 
     def first_state(self) -> State:
@@ -111,17 +116,15 @@ class Run:
 
     def phase_state(self, phase: int, params: Tree, stats: Tree, step: jax.Array) -> State:
         """The state at the start of a phase: its own split of the parameters, fresh moments."""
-        return sharding.replicate(self._phase_state(phase, params, stats, step), self.mesh)
+        plan = self.plans[phase]
+        make = functools.partial(_first_of_phase, self.config.train, plan.rates, plan.tx)
+        return jax.jit(make, out_shardings=plan.placement)(params, stats, step)
 
     def abstract_state(self, progress: Progress) -> State:
         """Shapes, types and placement of the state at some progress."""
-        shapes = jax.eval_shape(
-            functools.partial(self._phase_state, progress.phase),
-            self.network.params,
-            self.network.stats,
-            jax.ShapeDtypeStruct((), jnp.int32),
-        )
-        return sharding.abstract(shapes, self.mesh)
+        plan = self.plans[progress.phase]
+        make = functools.partial(_first_of_phase, self.config.train, plan.rates, plan.tx)
+        return sharding.abstract(self._shapes(make), plan.placement)
 
     def phase_splits(
         self, phase: int, state: State, report: Callable[[str], None], track: features.Track
@@ -221,15 +224,27 @@ class Run:
                 "data": asdict(config.data),
                 "versions": artifact.versions(),
             },
-            params=jax.device_get(state.evaluated),
-            stats=jax.device_get(state.stats),
+            params=sharding.fetch(state.evaluated),
+            stats=sharding.fetch(state.stats),
         )
 
-    def _phase_state(self, phase: int, params: Tree, stats: Tree, step: jax.Array) -> State:
-        plan = self.plans[phase]
-        trainable, frozen = trees.split(params, plan.rates)
-        opt_state = steps.init_opt_state(self.config.train, plan.tx, trainable)
-        return State(step, trainable, frozen, stats, opt_state)
+    def _shapes(self, make: Callable[..., State]) -> State:
+        """The shapes and types of a phase's first state."""
+        step = jax.ShapeDtypeStruct((), jnp.int32)
+        return jax.eval_shape(make, self.network.params, self.network.stats, step)
+
+
+def _first_of_phase(
+    train: Train,
+    rates: Mapping[str, float],
+    tx: optax.GradientTransformation,
+    params: Tree,
+    stats: Tree,
+    step: jax.Array,
+) -> State:
+    """The state at the start of a phase."""
+    trainable, frozen = trees.split(params, rates)
+    return State(step, trainable, frozen, stats, steps.init_opt_state(train, tx, trainable))
 
 
 def prepare(config: Config) -> Run:
@@ -238,7 +253,7 @@ def prepare(config: Config) -> Run:
     Raises:
         UserError: The config, the data or the weights cannot be used.
     """
-    mesh = sharding.make_mesh()
+    mesh = sharding.make_mesh(config.mesh)
     train = config.train
     sharding.check_batch_size("train.batch_size", train.batch_size, train.accumulate, mesh)
     taken = earlier.find(config)

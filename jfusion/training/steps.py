@@ -6,8 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from jfusion.config import Train
+from jfusion.training import sharding
 from jfusion.training.losses import Batch, Loss
 from jfusion.training.state import Network, State, Tree
 
@@ -32,6 +34,7 @@ def make_train_step(
     losses: Mapping[str, Loss],
     train: Train,
     tx: optax.GradientTransformation,
+    placement: State | None = None,
 ) -> Callable[[State, Batch, jax.Array], tuple[State, dict[str, jax.Array]]]:
     """Builds the jitted optimizer step, which donates the state it is given.
 
@@ -43,6 +46,8 @@ def make_train_step(
         losses: The loss of each target.
         train: Accumulation, average and precision.
         tx: The optimizer over the trainable parameters.
+        placement: The place of every leaf of the state, which stays there; None leaves it to the
+            compiler.
 
     Returns:
         `(state, batch, key) -> (state, scalars)`, where `key` is the run's key and the scalars are
@@ -51,6 +56,9 @@ def make_train_step(
     """
 
     def loss_fn(params, frozen, stats, part, key, rows, scale):
+        if placement is not None:
+            params = sharding.gather(params, placement.params)
+            frozen = sharding.gather(frozen, placement.frozen)
         outputs, stats = network.apply({**params, **frozen}, stats, part, key, frozen)
         part = {**part, "present": outputs.present}  # without those that were hidden
         each = {}
@@ -111,17 +119,18 @@ def make_train_step(
             opt_state["average"] = _average(opt_state["average"], params, state.step, train.ema)
         return State(state.step + 1, params, state.frozen, stats, opt_state), scalars
 
-    return jax.jit(train_step, donate_argnums=0)
+    return jax.jit(train_step, donate_argnums=0, out_shardings=(placement, None))
 
 
 def make_eval_step(
-    network: Network, losses: Mapping[str, Loss] | None = None
+    network: Network, losses: Mapping[str, Loss] | None = None, mesh: Mesh | None = None
 ) -> Callable[[Tree, Tree, Batch], tuple[dict[str, jax.Array], ...]]:
     """Builds the jitted evaluation step.
 
     Args:
         network: The model.
         losses: As in `make_train_step`; without them (prediction) no targets are read.
+        mesh: Where parameters may be split; None if they are not.
 
     Returns:
         `(params, stats, batch) -> ({head: [B, ...]}, {head: loss [B]}, {modality: share [B]})`.
@@ -129,6 +138,7 @@ def make_eval_step(
 
     @jax.jit
     def eval_step(params: Tree, stats: Tree, batch: Batch):
+        params = params if mesh is None else sharding.whole(params, mesh)
         outputs, _ = network.apply(params, stats, batch)
         batch = {**batch, "present": outputs.present}  # what the heads know of, see `Answers`
         each = {

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from jfusion.data.problems import Problem
-from jfusion.data.source import Joined, Source, Subset
+from jfusion.data.source import Joined, Source, Stretch, Subset
 from tests.data.rows import column
 
 
@@ -37,6 +37,18 @@ def test_a_problem_is_that_of_the_part():
 def test_the_fingerprint_is_that_of_all_parts_in_order():
     made = {Joined(order, None).fingerprint for order in (parts(), parts()[:2], parts()[::-1])}
     assert len(made) == 3 and Joined(parts(), None).fingerprint in made
+
+
+def test_a_stretch_knows_its_own_rows_only():
+    whole = Joined(parts(), None)
+    stretch = Stretch(whole, 1, 4)
+    assert isinstance(stretch, Source)
+    assert [stretch[row]["n"] for row in range(len(stretch))] == [1, 2, 3]
+    assert stretch.bad_rows == {0: ("n", "odd"), 2: ("n", "odd")}
+    assert stretch.locate(1) == "b.csv row 1" and stretch.features == whole.features
+    others = [whole, Stretch(whole, 1, 5), Stretch(whole, 0, 3), Stretch(parts()[2], 1, 4)]
+    assert stretch.fingerprint == Stretch(whole, 1, 4).fingerprint
+    assert stretch.fingerprint not in {other.fingerprint for other in others}
 
 
 def test_a_subset_without_names_of_features_has_none():

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import jax
 
+from tests.training import devices
+
 ROOT = Path(__file__).parents[2]
 
 CONFIG = {
@@ -137,6 +139,32 @@ def start(
         text=True,
         timeout=600,
     )
+
+
+def start_together(
+    folder: Path,
+    workdir: Path,
+    config: dict,
+    orders: tuple[tuple[str, ...], ...] = ((), ()),
+    flags: tuple[str, ...] = (),
+) -> list[subprocess.CompletedProcess]:
+    """Runs the command in several processes of two devices each, which train together.
+
+    Args:
+        folder: As in `start`.
+        workdir: The run's folder.
+        config: The experiment.
+        orders: Of each process, see `start`.
+        flags: More flags.
+    """
+    file = folder / "together.py"
+    file.write_text(f"def get_config(variant):\n    return {config!r}\n")
+    arguments = (f"--config={file}", f"--workdir={workdir}", "--distributed", *flags)
+    modules = [
+        ("tests.training.interrupted", *own, "--") if own else ("jfusion.main",) for own in orders
+    ]
+    commands = [("-m", *module, *arguments) for module in modules]
+    return devices.together(commands, JFUSION_CACHE=str(folder / "cache"))
 
 
 def results(folder: Path) -> dict:
