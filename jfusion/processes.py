@@ -31,7 +31,8 @@ def join(heartbeat_seconds: int) -> None:
             end with an error.
 
     Raises:
-        UserError: It is not known who the others are, or they cannot be reached.
+        UserError: It is not known who the others are.
+        ConnectionError: They cannot be reached; at the next try they may be there.
     """
     count, index = _number(COUNT), _number(INDEX)
     try:
@@ -49,7 +50,7 @@ def join(heartbeat_seconds: int) -> None:
             "--distributed out to run in one process"
         ) from None
     except RuntimeError as error:
-        raise UserError(f"--distributed: {str(error).splitlines()[0]}") from error
+        raise ConnectionError(f"--distributed: {str(error).splitlines()[0]}") from error
 
 
 def count() -> int:
