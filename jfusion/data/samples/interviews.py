@@ -18,18 +18,16 @@ one modality. See `best_possible` for what a model can reach.
 """
 
 import functools
-import hashlib
 import itertools
 import math
-import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from jfusion.data.builders.daic_woz_frames import AUDIO, VIDEO_DEFAULT
-from jfusion.data.problems import DataError
 from jfusion.data.samples import answers
+from jfusion.data.samples.invented import Invented, split_sizes
 from jfusion.data.source import Row
 
 COLUMNS = ("transcript", "audio", "video")
@@ -39,7 +37,6 @@ NOISE = 1.5
 MISSING = 0.04
 ROWS = {"train": 600, "val": 150, "test": 250}
 
-_VERSION = 2  # to be raised with every change of what the same seed gives: the cache goes by it
 _TWICE = 0.3  # of the pairs of neighbouring rows are of the same participant
 _FRAMES = (120, 240)
 
@@ -108,30 +105,15 @@ class Traits:
         return words, voice, face
 
 
-class Interviews:
-    """One split of the sample, a `Source`; a row is made when it is asked for.
-
-    A participant has one or two interviews, in the same mood.
+class Interviews(Invented):
+    """One split of the sample. A participant has one or two interviews, in the same mood.
 
     Attributes:
-        name: For messages, `interviews/train`.
-        fingerprint: Changes with the generator, the seed, the split and its size.
-        root: None: cells are no paths.
         features: Column -> the names of its features.
     """
 
-    root = None
+    sample, version = "interviews", 2
     features = FEATURES
-
-    def __init__(self, split: str, rows: int, seed: int = 0):
-        self.name = f"interviews/{split}"
-        self.fingerprint = hashlib.sha256(
-            f"interviews {_VERSION} {seed} {split} {rows}".encode()
-        ).hexdigest()
-        self._split, self._rows, self._seed = split, rows, seed
-
-    def __len__(self) -> int:
-        return self._rows
 
     def __getitem__(self, index: int) -> Row:
         name, columns, traits = self._id(index), self.columns(index), self.traits(index)
@@ -148,10 +130,6 @@ class Interviews:
             **{column: cells[column]() if column in columns else None for column in COLUMNS},
             "phq8": self.score(index),
         }
-
-    def locate(self, index: int) -> str:
-        """Where a person finds the row."""
-        return f"{self.name} row {index + 1} (id {self._id(index)})"
 
     def traits(self, index: int) -> Traits:
         """The hidden traits of a row."""
@@ -207,19 +185,10 @@ class Interviews:
         frames[:, second] += late[:, None]
         return frames
 
-    def _id(self, index: int) -> str:
-        if not 0 <= index < self._rows:
-            raise IndexError(f"{self.name} has {self._rows} rows; there is no row {index + 1}")
-        return f"{self._split}-{index + 1:04d}"
-
     def _first(self, index: int) -> int:
         """The first row of the row's participant."""
         pair = index - index % 2
         return pair if self._rng(pair, "participant").random() < _TWICE else index
-
-    def _rng(self, index: int, purpose: str) -> random.Random:
-        # Each cell has a seed of its own: a new word in a transcript moves no score.
-        return random.Random(f"{self._seed}/{self._split}/{index}/{purpose}")
 
     def _generator(self, index: int, purpose: str) -> np.random.Generator:
         return np.random.default_rng(self._rng(index, purpose).getrandbits(128))
@@ -232,13 +201,7 @@ def sources(rows: int = 0, seed: int = 0) -> dict[str, Interviews]:
         rows: Interviews altogether, shared among the splits as in `ROWS`; 0 for all of `ROWS`.
         seed: Another seed gives other interviews.
     """
-    total = sum(ROWS.values())
-    if rows == 0:
-        rows = total
-    if rows < 10:
-        raise DataError(f"the interviews sample needs at least 10 rows for 3 splits, got {rows}")
-    sizes = {split: max(1, rows * ROWS[split] // total) for split in ("val", "test")}
-    sizes = {"train": rows - sum(sizes.values()), **sizes}
+    sizes = split_sizes("interviews", ROWS, rows)
     return {split: Interviews(split, size, seed) for split, size in sizes.items()}
 
 

@@ -13,7 +13,6 @@ the poster. Nobody can know the flips, which bounds every model's score: see `be
 """
 
 import functools
-import hashlib
 import itertools
 import random
 from collections.abc import Collection, Sequence
@@ -22,8 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import f1_score
 
-from jfusion.data.problems import DataError
 from jfusion.data.samples import plots, posters
+from jfusion.data.samples.invented import Invented, split_sizes
 from jfusion.data.source import Row
 
 LABELS = (
@@ -36,7 +35,6 @@ NOISE = 0.03
 MISSING = 0.03
 ROWS = {"train": 1600, "val": 300, "test": 500}
 
-_VERSION = 1  # to be raised with every change of what the same seed gives: the cache goes by it
 _LOVE = 0.4  # with both below one half, "no" is the best guess where the cue is not seen
 _BLINDS = 0.35
 
@@ -77,26 +75,10 @@ class Traits:
         return plot + poster
 
 
-class Movies:
-    """One split of the sample, a `Source`; a row is made when it is asked for.
+class Movies(Invented):
+    """One split of the sample."""
 
-    Attributes:
-        name: For messages, `movies/train`.
-        fingerprint: Changes with the generator, the seed, the split and its size.
-        root: None: posters are bytes.
-    """
-
-    root = None
-
-    def __init__(self, split: str, rows: int, seed: int = 0):
-        self.name = f"movies/{split}"
-        self.fingerprint = hashlib.sha256(
-            f"movies {_VERSION} {seed} {split} {rows}".encode()
-        ).hexdigest()
-        self._split, self._rows, self._seed = split, rows, seed
-
-    def __len__(self) -> int:
-        return self._rows
+    sample, version = "movies", 1
 
     def __getitem__(self, index: int) -> Row:
         traits, columns = self.traits(index), self.columns(index)
@@ -108,10 +90,6 @@ class Movies:
             "poster": poster if "poster" in columns else None,
             "genres": [LABELS[c] for c in np.flatnonzero(self.genres(index))],
         }
-
-    def locate(self, index: int) -> str:
-        """Where a person finds the row."""
-        return f"{self.name} row {index + 1} (id {self._id(index)})"
 
     def traits(self, index: int) -> Traits:
         """The hidden traits of a row."""
@@ -132,18 +110,6 @@ class Movies:
         flips = np.array([rng.random() < NOISE for _ in LABELS])
         return self.traits(index).genres() ^ flips
 
-    def _id(self, index: int) -> str:
-        if not 0 <= index < self._rows:
-            raise IndexError(f"{self.name} has {self._rows} rows; there is no row {index + 1}")
-        return f"{self._split}-{index + 1:04d}"
-
-    def _rng(self, index: int, purpose: str) -> random.Random:
-        return random.Random(self._stream(index, purpose))
-
-    def _stream(self, index: int, purpose: str) -> str:
-        # Each cell has a seed of its own: a new word in a plot moves no label.
-        return f"{self._seed}/{self._split}/{index}/{purpose}"
-
 
 def sources(rows: int = 0, seed: int = 0) -> dict[str, Movies]:
     """The three splits.
@@ -152,13 +118,7 @@ def sources(rows: int = 0, seed: int = 0) -> dict[str, Movies]:
         rows: Movies altogether, shared among the splits as in `ROWS`; 0 for all of `ROWS`.
         seed: Another seed gives other movies.
     """
-    total = sum(ROWS.values())
-    if rows == 0:
-        rows = total
-    if rows < 10:
-        raise DataError(f"the movies sample needs at least 10 rows for its 3 splits, got {rows}")
-    sizes = {split: max(1, rows * ROWS[split] // total) for split in ("val", "test")}
-    sizes = {"train": rows - sum(sizes.values()), **sizes}
+    sizes = split_sizes("movies", ROWS, rows)
     return {split: Movies(split, size, seed) for split, size in sizes.items()}
 
 

@@ -16,7 +16,6 @@ what a model can reach.
 """
 
 import functools
-import hashlib
 import itertools
 import random
 from collections.abc import Collection, Sequence
@@ -25,8 +24,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jfusion.data.problems import DataError
 from jfusion.data.samples import objects, titles
+from jfusion.data.samples.invented import Invented, split_sizes
 from jfusion.data.source import Row
 
 
@@ -60,7 +59,6 @@ NOISE = 0.03
 MISSING = 0.03
 ROWS = {"train": 2000, "val": 400, "test": 600}
 
-_VERSION = 1  # to be raised with every change of what the same seed gives: the cache goes by it
 _MODALITIES = (("designation",), ("image",), ("price", "reviews", "condition"))
 # What may be missing by itself.
 _GAPS = {"price": 0.02, "reviews": 0.15, "condition": 0.02}
@@ -97,26 +95,10 @@ class Traits:
         )
 
 
-class Products:
-    """One split of the sample, a `Source`; a row is made when it is asked for.
+class Products(Invented):
+    """One split of the sample."""
 
-    Attributes:
-        name: For messages, `products/train`.
-        fingerprint: Changes with the generator, the seed, the split and its size.
-        root: None: pictures are bytes.
-    """
-
-    root = None
-
-    def __init__(self, split: str, rows: int, seed: int = 0):
-        self.name = f"products/{split}"
-        self.fingerprint = hashlib.sha256(
-            f"products {_VERSION} {seed} {split} {rows}".encode()
-        ).hexdigest()
-        self._split, self._rows, self._seed = split, rows, seed
-
-    def __len__(self) -> int:
-        return self._rows
+    sample, version = "products", 1
 
     def __getitem__(self, index: int) -> Row:
         name, columns, traits = self._id(index), self.columns(index), self.traits(index)
@@ -135,10 +117,6 @@ class Products:
             **{column: cells[column] if column in columns else None for column in COLUMNS},
             "code": LABELS[self.label(index)],
         }
-
-    def locate(self, index: int) -> str:
-        """Where a person finds the row."""
-        return f"{self.name} row {index + 1} (id {self._id(index)})"
 
     def traits(self, index: int) -> Traits:
         """The hidden traits of a row."""
@@ -164,18 +142,6 @@ class Products:
             return label
         return (label + rng.randrange(1, len(LABELS))) % len(LABELS)
 
-    def _id(self, index: int) -> str:
-        if not 0 <= index < self._rows:
-            raise IndexError(f"{self.name} has {self._rows} rows; there is no row {index + 1}")
-        return f"{self._split}-{index + 1:04d}"
-
-    def _rng(self, index: int, purpose: str) -> random.Random:
-        return random.Random(self._stream(index, purpose))
-
-    def _stream(self, index: int, purpose: str) -> str:
-        # Each cell has a seed of its own: a new word in a title moves no label.
-        return f"{self._seed}/{self._split}/{index}/{purpose}"
-
 
 def sources(rows: int = 0, seed: int = 0) -> dict[str, Products]:
     """The three splits.
@@ -184,13 +150,7 @@ def sources(rows: int = 0, seed: int = 0) -> dict[str, Products]:
         rows: Listings altogether, shared among the splits as in `ROWS`; 0 for all of `ROWS`.
         seed: Another seed gives other listings.
     """
-    total = sum(ROWS.values())
-    if rows == 0:
-        rows = total
-    if rows < 10:
-        raise DataError(f"the products sample needs at least 10 rows for its 3 splits, got {rows}")
-    sizes = {split: max(1, rows * ROWS[split] // total) for split in ("val", "test")}
-    sizes = {"train": rows - sum(sizes.values()), **sizes}
+    sizes = split_sizes("products", ROWS, rows)
     return {split: Products(split, size, seed) for split, size in sizes.items()}
 
 
