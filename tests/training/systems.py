@@ -55,7 +55,8 @@ INTERVIEWS = {
     "train": {"batch_size": 16, "monitor": "phq8/rmse", "phases": [{"epochs": 1}]},
 }
 
-# BatchNorm in the picture's network and in the fusion, first frozen and from features.
+# BatchNorm in the picture's network and the fusion, first frozen and from features. A bias before
+# a BatchNorm has a gradient of nothing but rounding, of which Adam makes a whole step: small ones.
 PRODUCTS = {
     "data": {"source": "products", "rows": 60, "on_error": "missing"},
     "inputs": {
@@ -88,8 +89,8 @@ PRODUCTS = {
     "train": {
         "batch_size": 16,
         "phases": [
-            {"epochs": 1, "rates": [["encoders/image/.*", 0.0], [".*", 1e-2]]},
-            {"epochs": 1, "rates": [[".*", 1e-2]]},
+            {"epochs": 1, "rates": [["encoders/image/.*", 0.0], [".*", 1e-5]]},
+            {"epochs": 1, "rates": [[".*", 1e-5]]},
         ],
     },
 }
