@@ -198,7 +198,8 @@ def shrunk(config):
         if isinstance(part, Frames):
             overrides.append(f"inputs.{name}.features=()")
     if config.fusion.kind == "cross_attention":
-        overrides += ["fusion.width=8", "fusion.heads=2", "fusion.feed_forward=16"]
+        sizes = dict(width=8, heads=2, feed_forward=16, layers=2)
+        overrides += [f"fusion.{key}={size}" for key, size in sizes.items()]
     return overrides
 
 
