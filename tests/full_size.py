@@ -81,38 +81,6 @@ def write_mobilenet_v2(folder):
     )
 
 
-def write_efficientnet(folder):
-    """`google/efficientnet-b0` as it is published, but for its numbers."""
-    torch.manual_seed(0)
-    config = transformers.EfficientNetConfig(
-        width_coefficient=1.0,
-        depth_coefficient=1.0,
-        dropout_rate=0.2,
-        hidden_dim=1280,
-        image_size=224,
-        num_labels=1000,
-    )
-    _write_trained(folder, transformers.EfficientNetForImageClassification(config))
-    (folder / "preprocessor_config.json").write_text(
-        json.dumps(
-            {
-                "crop_size": {"height": 289, "width": 289},
-                "do_center_crop": False,
-                "do_normalize": True,
-                "do_rescale": True,
-                "do_resize": True,
-                "image_mean": [0.485, 0.456, 0.406],
-                "image_std": [0.47853944, 0.4732864, 0.47434163],
-                "include_top": True,
-                "resample": 0,
-                "rescale_factor": 1 / 255,
-                "rescale_offset": False,
-                "size": {"height": 224, "width": 224},
-            }
-        )
-    )
-
-
 def _write_trained(folder, network):
     """Saves a network with statistics that are not those of a fresh one."""
     for name, leaf in network.named_buffers():
