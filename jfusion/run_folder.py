@@ -58,8 +58,13 @@ def open_run(workdir: str, config: Config) -> RunFolder:
 
     Raises:
         ConfigError: It holds a run of another config, or something that is no run, or another
-            process is at work in it, or it cannot be written.
+            process is at work in it, or it cannot be written, or it is a bucket.
     """
+    if "://" in workdir:
+        raise ConfigError(
+            f"--workdir: {workdir} is no folder of a file system, and buckets cannot be written "
+            "yet; mount it, and give the folder"
+        )
     try:
         path = Path(workdir) if workdir else _new(config.name.replace(":", "-"))
         path.mkdir(parents=True, exist_ok=True)

@@ -37,6 +37,14 @@ def test_without_a_workdir_the_folders_are_numbered(tmp_path, monkeypatch):
     assert paths == ["runs/small-one-1", "runs/small-one-2"]
 
 
+@pytest.mark.parametrize("bucket", ["gs://bucket/run", "s3://bucket/run"])
+def test_a_bucket_is_refused(tmp_path, monkeypatch, bucket):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=f"^--workdir: {bucket} is no folder"):
+        run_folder.open_run(bucket, a_config())
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_unfinished_run_is_opened_again(tmp_path):
     begin(tmp_path)
     with run_folder.open_run(str(tmp_path), a_config()) as folder:
