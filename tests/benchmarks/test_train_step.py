@@ -88,12 +88,11 @@ PHQ8 = ("phq8_lora", "phq8_lora_norm", "phq8_attention")
 @pytest.mark.parametrize(
     ("step", "case"),
     [
-        (train_step.STEP, small(True, True, "bfloat16")),
         (train_step.STEP, small_phq8("phq8_lora_norm")),
         (train_step.STEP, small_phq8("phq8_attention")),
         (inference.STEP, small_image("efficientnet")),
     ],
-    ids=["fusion-bfloat16", "phq8_lora_norm", "phq8_attention", "efficientnet-inference"],
+    ids=["phq8_lora_norm", "phq8_attention", "efficientnet-inference"],
 )
 def test_a_row_tells_both_rates_and_their_ratio(step, case, monkeypatch):
     monkeypatch.setattr(timing, "peak_flops", functools.partial(timing.peak_flops, size=256))
