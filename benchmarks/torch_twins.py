@@ -207,7 +207,7 @@ def inference(case: Case, memory_format: torch.memory_format, compiled: bool) ->
     """
     device = _device()
     torch.manual_seed(0)
-    twin = Twin(case).to(device, memory_format=memory_format).eval()
+    twin = Twin(case).to(device, memory_format=memory_format).train(False)
     inputs, _ = arrays(case, device, memory_format)
 
     def answer(inputs: Inputs) -> torch.Tensor:

@@ -16,19 +16,9 @@ from jfusion.training.checkpoint import Checkpoints, Progress
 from jfusion.training.meter import NonFinite
 from tests.training import runs
 
+pytestmark = pytest.mark.usefixtures("compiled_programs")
+
 KEY_BIAS = "encoders/plot/transformer/layer/0/attention/k_lin/bias"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_programs(tmp_path_factory):
-    """Compiled programs are kept between the runs of this module, as `main` keeps them."""
-    names = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
-    before = [getattr(jax.config, name) for name in names]
-    for name, value in zip(names, (str(tmp_path_factory.mktemp("xla")), 0.0), strict=True):
-        jax.config.update(name, value)
-    yield
-    for name, value in zip(names, before, strict=True):
-        jax.config.update(name, value)
 
 
 def a_config(data=None, **train):
