@@ -48,14 +48,11 @@ def test_without_others_it_says_how_to_name_them(place, monkeypatch):
 
 def test_only_the_first_process_writes_and_speaks(place, reference):
     first, second = reference
-    # The library that carries the exchanges speaks, too.
-    told, silent = (
-        [line for line in process.stdout.splitlines() if "[Gloo]" not in line]
-        for process in reference
-    )
-    assert told[0] == told[-1] == f"run folder: {place / 'reference'}"
+    # The library that carries the exchanges speaks on stdout, too, and from several threads,
+    # whose lines may run into each other.
+    assert first.stdout.count(f"run folder: {place / 'reference'}\n") == 2
     assert "devices: 4 x cpu in 2 processes" in first.stderr
-    assert (silent, second.stderr) == ([], "")
+    assert ("run folder" in second.stdout, second.stderr) == (False, "")
     events = list((place / "reference").glob("events.out.*"))
     assert len(events) == 1
 
