@@ -187,5 +187,5 @@ def table(row: dict[str, Any]) -> rich.table.Table:
 
 
 if __name__ == "__main__":
-    host.restart_with_huge_pages()
+    host.restart_with_tuned_memory()
     main()

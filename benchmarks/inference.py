@@ -12,5 +12,5 @@ STEP = compare.Step(
 )
 
 if __name__ == "__main__":
-    host.restart_with_huge_pages()  # for both sides
+    host.restart_with_tuned_memory()  # for both sides
     compare.main("inference", __doc__.partition("\n")[0], STEP)

@@ -45,7 +45,7 @@ def run(main: Callable[[], int | None]) -> None:
         main: The command; its result is the exit code, None is 0.
     """
 
-    host.restart_with_huge_pages()
+    host.restart_with_tuned_memory()
 
     def call(argv: Sequence[str]) -> int:
         if len(argv) > 1:

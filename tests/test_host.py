@@ -10,53 +10,87 @@ PROGRAM = """
 import os, sys
 from pathlib import Path
 from jfusion import host
-host.HUGE_PAGES = Path(sys.argv[1])
-print(os.getpid(), sys.argv[2:], os.environ.get(host.TUNABLES))
+host.HUGE_PAGES, host.DEVICES = map(Path, sys.argv[1:3])
+print(os.getpid(), sys.argv[3:], os.environ.get(host.TUNABLES))
 sys.stdout.flush()
-host.restart_with_huge_pages()
+host.restart_with_tuned_memory()
 print("after", os.getpid())
 """
 
 
-def run(pages, environment, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(pages), *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.splitlines()
-
-
 @pytest.fixture
-def environment(monkeypatch):
+def run(tmp_path, monkeypatch):
     monkeypatch.delenv(host.TUNABLES, raising=False)
-    return dict(os.environ) | {"PYTHONPATH": ":".join(sys.path)}
+    monkeypatch.setenv("PYTHONPATH", ":".join(sys.path))
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    (tmp_path / "dev").mkdir()
+
+    def start(*arguments, pages="always [madvise] never\n", **environment):
+        if pages:
+            (tmp_path / "enabled").write_text(pages)
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, tmp_path / "enabled", tmp_path / "dev", *arguments],
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.splitlines()
+
+    return start
 
 
-def test_starts_once_more_with_the_same_id_and_arguments(tmp_path, environment):
-    pages = tmp_path / "enabled"
-    pages.write_text("always [madvise] never\n")
-    first, second, last = run(pages, environment, "--x=1 2", "*")
+def test_starts_once_more_with_the_same_id_and_arguments(run):
+    first, second, last = run("--x=1 2", "*")
     process = first.split()[0]
     assert first == f"{process} ['--x=1 2', '*'] None"
-    assert second == f"{process} ['--x=1 2', '*'] glibc.malloc.hugetlb=1"
+    assert second == f"{process} ['--x=1 2', '*'] {host.KEEP}:{host.ASK}"
     assert last == f"after {process}"
 
 
 @pytest.mark.parametrize(
-    "setting", ["[always] madvise never", "always madvise [never]", None], ids=str
+    "pages", ["[always] madvise never", "always madvise [never]", None], ids=str
 )
-def test_stays_where_the_kernel_decides(setting, tmp_path, environment):
-    pages = tmp_path / "enabled"
-    if setting:
-        pages.write_text(setting)
-    assert len(run(pages, environment)) == 2
+def test_asks_for_large_pages_only_where_that_is_how_to_get_them(pages, run):
+    assert run(pages=pages)[1].endswith(f"[] {host.KEEP}")
 
 
-def test_a_persons_own_setting_stands(tmp_path, environment):
-    pages = tmp_path / "enabled"
-    pages.write_text("always [madvise] never\n")
-    lines = run(pages, environment | {host.TUNABLES: ""})
+def test_a_persons_own_setting_stands(run):
+    lines = run(**{host.TUNABLES: ""})
     assert len(lines) == 2 and lines[0].endswith("[] ")
+
+
+def test_leaves_a_machine_with_an_accelerator_alone_unless_the_cpu_computes(run, tmp_path):
+    (tmp_path / "dev" / "nvidia0").write_text("")
+    assert len(run()) == 2
+    assert len(run(JAX_PLATFORMS="cpu")) == 3
+
+
+def test_freed_memory_stays_with_the_process():
+    program = """
+import resource, sys, threading
+def work():
+    for _ in range(5):
+        bytearray(256 * 2**20)
+work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    faults = [
+        int(
+            subprocess.run(
+                [sys.executable, "-c", program],
+                env={**os.environ, host.TUNABLES: tunables},
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+        )
+        for tunables in ("", host.KEEP)
+    ]
+    if faults[0] < 1000:
+        pytest.skip("the C library is not glibc")
+    assert faults[1] < 100

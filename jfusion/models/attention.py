@@ -8,7 +8,7 @@ from typing import Unpack
 import jax
 from flax import nnx
 
-from jfusion.models.layers import FAN_IN_INIT, Common, Linear, dropout_key
+from jfusion.models.layers import FAN_IN_INIT, Common, Dropout, Linear, dropout_key
 from jfusion.ops.activations import gelu
 from jfusion.ops.attention import attention
 
@@ -31,7 +31,7 @@ class Attention(nnx.Module):
         self.key = Linear(width, width, init=FAN_IN_INIT, use_bias=False, **common)
         self.value = Linear(width, width, init=FAN_IN_INIT, **common)
         self.out = Linear(width, width, init=FAN_IN_INIT, **common)
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.heads = heads
 
     def __call__(
@@ -65,7 +65,7 @@ class FeedForward(nnx.Module):
     def __init__(self, width: int, hidden: int, dropout: float, **common: Unpack[Common]):
         self.widen = Linear(width, hidden, init=FAN_IN_INIT, **common)
         self.narrow = Linear(hidden, width, init=FAN_IN_INIT, **common)
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
         """[B, T, D] -> [B, T, D]."""

@@ -14,7 +14,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from jfusion.models.encoded import Encoded
-from jfusion.models.layers import Common, Embed, LayerNorm, Linear, dropout_key
+from jfusion.models.layers import Common, Dropout, Embed, LayerNorm, Linear, dropout_key
 from jfusion.ops.activations import gelu
 from jfusion.ops.attention import attention
 
@@ -36,7 +36,7 @@ class Embeddings(nnx.Module):
         self.position_embeddings = Embed(max_positions, width, **common)
         self.token_type_embeddings = Embed(token_types, width, **common) if token_types else None
         self.LayerNorm = LayerNorm(width, epsilon=epsilon, **common)
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.max_positions = max_positions
 
     def __call__(self, ids: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
@@ -68,7 +68,7 @@ class DistilBertAttention(nnx.Module):
         self.k_lin = Linear(width, width, **common)
         self.v_lin = Linear(width, width, **common)
         self.out_lin = Linear(width, width, **common)
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.n_heads = n_heads
 
     def __call__(self, x: jax.Array, lengths: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
@@ -89,7 +89,7 @@ class DistilBertFFN(nnx.Module):
     ):
         self.lin1 = Linear(width, hidden, **common)
         self.lin2 = Linear(hidden, width, **common)
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
         """[B, N, D] -> [B, N, D]."""
@@ -191,7 +191,7 @@ class BertSelfAttention(nnx.Module):
         self.query = Linear(width, width, **common)
         self.key = Linear(width, width, **common)
         self.value = Linear(width, width, **common)
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.n_heads = n_heads
 
     def __call__(self, x: jax.Array, lengths: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
@@ -213,7 +213,7 @@ class BertOutput(nnx.Module):
     ):
         self.dense = Linear(in_features, width, **common)
         self.LayerNorm = LayerNorm(width, epsilon=epsilon, **common)
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def __call__(self, x: jax.Array, residual: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
         """[B, N, I] and the residual [B, N, D] -> [B, N, D]."""

@@ -12,7 +12,7 @@ from flax import nnx
 
 from jfusion.models.attention import Attention, FeedForward
 from jfusion.models.encoded import Encoded, Fused
-from jfusion.models.layers import FAN_IN_INIT, Common, LayerNorm, Linear
+from jfusion.models.layers import FAN_IN_INIT, Common, Dropout, LayerNorm, Linear
 from jfusion.ops.masked_mean import masked_mean
 
 Streams = dict[str, jax.Array]
@@ -52,7 +52,7 @@ class Layer(nnx.Module):
         )
         self.feed_forward_norm = _for_each(names, LayerNorm, width, epsilon=1e-5, **common)
         self.feed_forward = _for_each(names, FeedForward, width, hidden, dropout, **common)
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def __call__(
         self, x: Streams, masks: Streams, present: Streams, rngs: nnx.Rngs | None

@@ -6,7 +6,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from jfusion.models.batch_norm import BatchNorm
-from jfusion.models.layers import FAN_IN_INIT, Linear
+from jfusion.models.layers import FAN_IN_INIT, Dropout, Linear
 
 
 class DenseNorm(nnx.Module):
@@ -39,7 +39,7 @@ class DenseNorm(nnx.Module):
         types = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.linear = Linear(in_features, out_features, init=FAN_IN_INIT, **types)
         self.norm = BatchNorm(out_features, epsilon=epsilon, momentum=momentum, **types)
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.width = out_features
 
     def __call__(

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 
 from jfusion.models.attention import Attention, FeedForward
 from jfusion.models.encoded import Encoded
-from jfusion.models.layers import FAN_IN_INIT, Common, Embed, LayerNorm, Linear
+from jfusion.models.layers import FAN_IN_INIT, Common, Dropout, Embed, LayerNorm, Linear
 from jfusion.ops.masked_mean import masked_mean
 
 
@@ -30,7 +30,7 @@ class Layer(nnx.Module):
         self.attention = Attention(width, heads, dropout, **common)
         self.feed_forward_norm = LayerNorm(width, epsilon=1e-5, **common)
         self.feed_forward = FeedForward(width, hidden, dropout, **common)
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def __call__(self, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
         """[B, T, D] -> [B, T, D]; frames attend to those where `mask` [B, T] is True."""
@@ -73,7 +73,7 @@ class FrameTransformer(nnx.Module):
         common = Common(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.projection = Linear(features, width, init=FAN_IN_INIT, **common)
         self.positions = Embed(max_steps, width, **common)
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layers = nnx.List(
             Layer(width, heads, hidden, dropout, **common) for _ in range(layers)
         )

@@ -10,7 +10,7 @@ from flax import nnx
 
 from jfusion.models.batch_norm import BatchNorm
 from jfusion.models.encoded import Encoded, Fused
-from jfusion.models.layers import FAN_IN_INIT, Common, LayerNorm, Linear
+from jfusion.models.layers import FAN_IN_INIT, Common, Dropout, LayerNorm, Linear
 
 _NORMS = {
     "none": None,
@@ -70,7 +70,7 @@ class Concat(nnx.Module):
                 for name in names
             }
         )
-        self.dropouts = nnx.List(nnx.Dropout(r) for r in dropouts or [dropout] * len(hidden))
+        self.dropouts = nnx.List(Dropout(r) for r in dropouts or [dropout] * len(hidden))
         self.project = project
         self.width = sizes[-1]
 

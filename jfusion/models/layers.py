@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from jfusion.ops.dropout import dropout
 from jfusion.ops.linear import linear
 from jfusion.ops.norms import layer_norm
 
@@ -118,6 +119,15 @@ class Embed(nnx.Module):
     def first(self, count: int) -> jax.Array:
         """The first `count` rows, [count, D], without a look-up."""
         return self.embedding[...][:count].astype(self.dtype)
+
+
+class Dropout(nnx.Dropout):
+    """Dropout of single elements, with masks that are cheap to draw."""
+
+    def __call__(self, x: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """[...] -> [...]."""
+        key = dropout_key(self, rngs)
+        return x if key is None else dropout(x, self.rate, key)
 
 
 def dropout_key(dropout: nnx.Dropout, rngs: nnx.Rngs | None) -> jax.Array | None:

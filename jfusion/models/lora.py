@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike, DTypeLike
 
-from jfusion.models.layers import FAN_IN_INIT, Linear, dropout_key
+from jfusion.models.layers import FAN_IN_INIT, Dropout, Linear, dropout_key
 from jfusion.ops.dropout import keep_mask
 from jfusion.ops.linear import linear
 
@@ -132,7 +132,7 @@ class LoraLinear(nnx.Module):
         in_features, out_features = layer.kernel.shape
         self.lora_a = nnx.Param(FAN_IN_INIT(rngs.params(), (in_features, rank), param_dtype))
         self.lora_b = nnx.Param(jnp.zeros((rank, out_features), param_dtype))
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.scale = alpha / rank
         self.dtype = dtype
 

@@ -11,7 +11,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from jfusion.models.encoded import Encoded
-from jfusion.models.layers import FAN_IN_INIT, Common, Linear
+from jfusion.models.layers import FAN_IN_INIT, Common, Dropout, Linear
 
 # Rows of the table of a category, before those of its names: a missing value is 0, a name that
 # training did not have is 1.
@@ -117,7 +117,7 @@ class Tabular(nnx.Module):
             Linear(width if index else columns * width, width, init=FAN_IN_INIT, **common)
             for index in range(layers)
         )
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.width = width
 
     def __call__(self, inputs: Mapping[str, jax.Array], *, rngs: nnx.Rngs | None = None) -> Encoded:

@@ -12,7 +12,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from jfusion.models.encoded import Encoded
-from jfusion.models.layers import FAN_IN_INIT, Common, LayerNorm, Linear
+from jfusion.models.layers import FAN_IN_INIT, Common, Dropout, LayerNorm, Linear
 from jfusion.ops.conv1d import conv1d
 from jfusion.ops.masked_mean import masked_mean
 
@@ -62,7 +62,7 @@ class Block(nnx.Module):
     ):
         self.conv = Conv(in_features, width, kernel_size, dilation, **common)
         self.norm = LayerNorm(width, epsilon=1e-5, **common)
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         if in_features != width:
             self.projection = Linear(in_features, width, init=FAN_IN_INIT, **common)
         else:

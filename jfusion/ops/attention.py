@@ -9,7 +9,7 @@ import re
 import jax
 import jax.numpy as jnp
 
-from jfusion.ops.dropout import keep_mask
+from jfusion.ops.dropout import dropout
 
 
 def attention(
@@ -63,8 +63,7 @@ def attention(
     if mask is not None:  # only rows without any valid key are not 0 there already
         weights = jnp.where(valid, weights, 0)
     if drops:
-        keep = keep_mask(dropout_key, dropout_rate, weights.shape)
-        weights = jnp.where(keep, weights / (1 - dropout_rate), 0)
+        weights = dropout(weights, dropout_rate, dropout_key)
     out = jnp.einsum("bts,bsh->bth", weights.astype(v.dtype), v)
     return out.reshape(B, N, T, H).transpose(0, 2, 1, 3)
 

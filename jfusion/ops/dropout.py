@@ -1,8 +1,24 @@
-"""Random masks for dropout."""
+"""Dropout."""
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from jfusion.ops.fence import stored
+
+
+def dropout(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
+    """Drops elements at random, and scales what stays so that the mean is kept.
+
+    Args:
+        x: At least one axis.
+        rate: Probability of dropping, in [0, 1).
+        key: Random key.
+
+    Returns:
+        Shape and dtype of `x`.
+    """
+    return jnp.where(keep_mask(key, rate, x.shape), x / (1 - rate), 0)
 
 
 def keep_mask(key: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
@@ -23,7 +39,11 @@ def keep_mask(key: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
     """
     bits_key, step_key = jax.random.split(key)
     *rows, width = shape
-    words = jax.random.bits(bits_key, (*rows, -(-width // 4)), jnp.uint32)
-    draws = lax.bitcast_convert_type(words, jnp.uint8).reshape(*rows, -1)[..., :width]
-    steps = jnp.floor((1 - rate) * 256 + jax.random.uniform(step_key, (*rows, 1)))
-    return draws.astype(jnp.int32) < steps.astype(jnp.int32)
+
+    def draw() -> jax.Array:
+        words = jax.random.bits(bits_key, (*rows, -(-width // 4)), jnp.uint32)
+        draws = lax.bitcast_convert_type(words, jnp.uint8).reshape(*rows, -1)[..., :width]
+        steps = jnp.floor((1 - rate) * 256 + jax.random.uniform(step_key, (*rows, 1)))
+        return draws.astype(jnp.int32) < steps.astype(jnp.int32)
+
+    return stored(draw)

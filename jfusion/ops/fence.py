@@ -1,7 +1,13 @@
-"""A border that XLA:CPU's library fusions do not cross."""
+"""Borders that XLA:CPU's fusions do not cross."""
+
+from collections.abc import Callable
+from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
 from jax import lax
+
+T = TypeVar("T")
 
 
 def fence(x: jax.Array) -> jax.Array:
@@ -13,3 +19,19 @@ def fence(x: jax.Array) -> jax.Array:
     is gone by then.)
     """
     return lax.reduce_precision(x, exponent_bits=8, mantissa_bits=23)
+
+
+def stored(make: Callable[[], T]) -> T:
+    """Returns `make()`, arrays computed once and in loops of their own, which all cores share.
+
+    XLA:CPU computes an elementwise result again in every loop that reads it, however dear it is,
+    and with it the elementwise results that it comes from: along a chain of residual layers that
+    is quadratic in their number. What a branch yields is stored; the barrier hides that the choice
+    is none. (What a `scan` or `lax.map` yields is stored, too, but written by one core.) Other
+    backends take it as it is.
+    """
+    if jax.default_backend() != "cpu":
+        return make()
+    always = lax.optimization_barrier(jnp.bool_(True))
+    like = jax.eval_shape(make)
+    return lax.cond(always, make, lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like))

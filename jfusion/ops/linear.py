@@ -2,6 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+from jax import lax
+
+from jfusion.ops.fence import fence
+
+_NARROW = 256  # outputs; with more there is nothing to gain
 
 
 def linear(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> jax.Array:
@@ -18,7 +23,8 @@ def linear(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> ja
     Returns:
         [..., O].
     """
-    y = x.reshape(-1, x.shape[-1]) @ kernel
+    product = _narrowing_product if _narrows(x, kernel) else jnp.matmul
+    y = product(x.reshape(-1, x.shape[-1]), kernel)
     if bias is not None:
         y = add_bias(y, bias)
     return y.reshape(*x.shape[:-1], kernel.shape[-1])
@@ -31,3 +37,32 @@ def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
     """
     bias = bias.astype(jnp.float32).reshape((1,) * (x.ndim - 1) + bias.shape)
     return (x.astype(jnp.float32) + bias).astype(x.dtype)
+
+
+def _narrows(x: jax.Array, kernel: jax.Array) -> bool:
+    """Whether XLA:CPU is faster with the kernel's gradient the other way around."""
+    inputs, outputs = kernel.shape
+    here = jax.default_backend() == "cpu" and x.dtype == jnp.float32
+    return here and outputs < inputs and outputs <= _NARROW
+
+
+@jax.custom_vjp
+def _narrowing_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`x @ kernel`, [N, I] @ [I, O], whose kernel's gradient is computed as its transpose.
+
+    XLA:CPU takes the wider of two operands 1.4 to 1.7 times faster as the second one.
+    """
+    return x @ kernel
+
+
+def _forward(x, kernel):
+    return x @ kernel, (x, kernel)
+
+
+def _backward(saved, grad):
+    x, kernel = saved
+    # The fence keeps XLA from turning it around again.
+    return grad @ kernel.T, fence(lax.dot(grad.T, x)).T
+
+
+_narrowing_product.defvjp(_forward, _backward)

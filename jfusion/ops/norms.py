@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jfusion.ops.fence import fence
+from jfusion.ops.fence import fence, stored
 
 
 def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> jax.Array:
@@ -50,7 +50,7 @@ def _in_few_passes(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: flo
 
 
 def _forward(x, scale, bias, epsilon):
-    y, mean, inverse = _normalise(x, scale, bias, epsilon)
+    y, mean, inverse = stored(lambda: _normalise(x, scale, bias, epsilon))
     return y, (x, scale, bias, mean, inverse)
 
 
@@ -64,9 +64,9 @@ def _backward(epsilon, saved, grad):
     weights = _like(scale, x) / x.shape[-1]
     # As products with a vector, the rows' means need no pass that multiplies by the scale.
     average, slope = (a @ weights.T for a in (grad, product))  # [N, 1]
-    dx = (grad * _like(scale, x) - average - normal * slope) * inverse
+    dx = stored(lambda: (grad * _like(scale, x) - average - normal * slope) * inverse)
     dscale, dbias = product.sum(axis=0), grad.sum(axis=0)
-    return fence(dx).astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(bias.dtype)
+    return dx.astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(bias.dtype)
 
 
 _in_few_passes.defvjp(_forward, _backward)
