@@ -9,6 +9,7 @@ find credentials by themselves and try again where that helps.
 """
 
 import contextlib
+import os
 import posixpath
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -220,6 +221,8 @@ class Mirror:
 
 
 def _file_system(scheme: str, url: str) -> Any:
+    # Else gcsfs asks Google for each bucket's layout, and complains where it may not.
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     try:
         import fsspec
 

@@ -13,6 +13,9 @@ from jfusion.training import digests
 
 _STEPS, _FROZEN, _DAMAGED = "checkpoints", "frozen", "damaged"
 
+# What Orbax keeps about a checkpoint, which changes until the very end and so has no digest.
+_ABOUT = ("_CHECKPOINT_METADATA",)
+
 
 class Stored:
     """The folders `checkpoints/<step>` and `frozen/<phase>` of a run in a bucket.
@@ -49,7 +52,8 @@ class Stored:
 
     def send(self, folder: Path, names: Collection[str], at: str) -> None:
         """Sends files of a local folder to `checkpoints/<step>` or `frozen/<phase>`."""
-        self._folder.put(names, folder, at)
+        about = [name for name in _ABOUT if (folder / name).is_file()]
+        self._folder.put([*about, *names], folder, at)
 
     def prune(self, best: int) -> None:
         """Removes whole checkpoints that are neither among the newest nor the best.
