@@ -126,8 +126,11 @@ class Folder:
 
     def move(self, name: str, to: str) -> None:
         """Moves a folder within it."""
+        names = list(self.list(name))
+        moved = [posixpath.join(to, x.removeprefix(f"{name}/")) for x in names]
         with self._reaching():
-            self._files.mv(self._at(name), self._at(to), recursive=True)
+            self._files.copy([self._at(x) for x in names], [self._at(x) for x in moved])
+        self.remove(names)
 
     def _at(self, name: str) -> str:
         return posixpath.join(self._base, name) if name else self._base

@@ -1,7 +1,9 @@
-"""Stand-ins of the services that keep buckets, on this machine: moto for S3, an emulator for GCS."""
+"""Stand-ins of what serves buckets, on this machine: moto for S3, an emulator for GCS."""
 
 import contextlib
+import http.server
 import socket
+import urllib.request
 from collections.abc import Iterator
 
 import fsspec
@@ -25,27 +27,32 @@ def serving(kind: str) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    if kind == "s3":
-        from moto.server import ThreadedMotoServer
+    with pytest.MonkeyPatch.context() as patch:
+        if kind == "s3":
+            from moto.server import ThreadedMotoServer
 
-        server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
-        variables = {"AWS_ENDPOINT_URL": address, **_NO_KEYS}
-    else:
-        from gcp_storage_emulator.server import create_server
+            server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
+            variables = {"AWS_ENDPOINT_URL": address, **_NO_KEYS}
+        else:
+            from gcp_storage_emulator.server import create_server
 
-        server = create_server("127.0.0.1", port, in_memory=True)
-        variables = {"STORAGE_EMULATOR_HOST": address}
-    server.start()
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in variables.items():
-                patch.setenv(name, value)
-            patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+            # It answers one after the other; meanwhile no connection must be turned away.
+            patch.setattr(http.server.HTTPServer, "request_queue_size", 256)
+            server = create_server("127.0.0.1", port, in_memory=True)
+            variables = {"STORAGE_EMULATOR_HOST": address}
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # as `bucket` does it
+        server.start()
+        try:
+            if kind == "s3":  # what one server of this process held, the next one would hold, too
+                reset = urllib.request.Request(f"{address}/moto-api/reset", method="POST")
+                urllib.request.urlopen(reset).close()
             files(kind).mkdir("bucket")
             yield f"{kind}://bucket"
-    finally:
-        fsspec.asyn.AsyncFileSystem.clear_instance_cache()
-        server.stop()
+        finally:
+            fsspec.get_filesystem_class(kind).clear_instance_cache()
+            server.stop()
 
 
 def files(kind: str) -> fsspec.AbstractFileSystem:

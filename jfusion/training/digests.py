@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _NAME = "digests.json"
+# Each process has these, but with another content: times, and where they lie.
+_PERSONAL = ("commit_success.txt", "_CHECKPOINT_METADATA")
 _PART = re.compile(r"digests-(\d+)-of-(\d+)\.json")
 
 
@@ -26,7 +28,8 @@ def write(folder: Path, part: tuple[int, int] | None = None) -> list[str]:
     """
     name = _NAME if part is None else f"digests-{part[0]}-of-{part[1]}.json"
     names = [x for x in _files(folder) if part is None or part[0] == 0 or _is_own(x)]
-    digests = json.dumps({x: _digest(folder / x) for x in names})
+    same = [x for x in names if part is None or Path(x).name not in _PERSONAL]
+    digests = json.dumps({x: _digest(folder / x) for x in same})
     temporary = folder / f".{_NAME}"
     temporary.write_text(digests)
     temporary.replace(folder / name)
