@@ -143,10 +143,8 @@ class Folder:
                     infos = self._files.find(place, detail=True).values()
                 else:
                     infos = self._files.ls(place, detail=True)
-            except FileNotFoundError:
-                if not self._files.exists(place.partition("/")[0]):
-                    raise
-                return {}  # in a bucket, a folder without files is none
+            except FileNotFoundError:  # in a bucket, a folder without files is none
+                return {}
         found = {}
         for info in infos:
             name = info["name"].strip("/").removeprefix(f"{place}/")

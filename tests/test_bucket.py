@@ -57,8 +57,8 @@ def test_a_folder_that_is_not_there_is_empty(url):
 
 def test_a_bucket_that_is_not_there_is_named(served):
     url = served.replace("bucket", "no-such-bucket") + "/run"
-    with pytest.raises(bucket.BucketError, match=f"^{url}: .*is there such a bucket"):
-        bucket.Folder(url).entries()
+    with pytest.raises(ConfigError, match=f"^--workdir: {url}: .*is there such a bucket"):
+        run_folder.open_run(url, a_config())
 
 
 def test_what_says_that_others_are_whole_is_sent_last(url, tmp_path, monkeypatch):
