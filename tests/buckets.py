@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import socket
+import threading
 import urllib.request
 from collections.abc import Iterator
 
@@ -20,6 +21,13 @@ _NO_KEYS = {
 }
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 256
+
+    def handle_error(self, request, client_address):
+        """Says nothing of clients that do not wait for the end of an answer."""
+
+
 @contextlib.contextmanager
 def serving(kind: str) -> Iterator[str]:
     """Serves an empty bucket to this process and to those it starts; yields its address."""
@@ -34,11 +42,18 @@ def serving(kind: str) -> Iterator[str]:
             server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
             variables = {"AWS_ENDPOINT_URL": address, **_NO_KEYS}
         else:
-            from gcp_storage_emulator.server import create_server
+            from gcp_storage_emulator import server as emulator
 
-            # It answers one after the other; meanwhile no connection must be turned away.
-            patch.setattr(http.server.HTTPServer, "request_queue_size", 256)
-            server = create_server("127.0.0.1", port, in_memory=True)
+            # By itself it listens to one client after the other, and waits for who says nothing.
+            patch.setattr(http.server, "HTTPServer", _Server)
+            handle, lock = emulator.Router.handle, threading.Lock()
+
+            def one_by_one(router, method):
+                with lock:
+                    return handle(router, method)
+
+            patch.setattr(emulator.Router, "handle", one_by_one)
+            server = emulator.create_server("127.0.0.1", port, in_memory=True)
             variables = {"STORAGE_EMULATOR_HOST": address}
         for name, value in variables.items():
             patch.setenv(name, value)
