@@ -101,7 +101,7 @@ def _load() -> tuple:
 def _data(recorded: dict) -> Data:
     """The data of the training run, where they lie now."""
     moved = {name: flag.value for name, flag in (("path", PATH), ("root", ROOT)) if flag.value}
-    return dataclasses.replace(Data(**recorded), **moved)
+    return dataclasses.replace(Data(**recorded), cache_dir=CACHE_DIR.value, **moved)
 
 
 if __name__ == "__main__":

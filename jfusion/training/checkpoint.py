@@ -1,6 +1,7 @@
 """Checkpoints of a run: state, data position and progress, restored to the same bits."""
 
 import functools
+import logging
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -20,6 +21,8 @@ from jfusion.training.stored import Stored
 _EACH = ocp.options.MultiprocessingOptions(primary_host=None)
 """Each process writes into a folder of its own, and all parts of arrays as files of their own."""
 _IN_PARTS = {"multiprocessing_options": _EACH, "use_ocdbt": False}
+# What Orbax warns of at each such save, although it is meant to be so.
+_EXPECTED = ("Skipping merge of OCDBT", "Global object size logging disabled")
 
 
 @dataclass
@@ -190,6 +193,7 @@ class Checkpoints:
                 preservation_policy=self._policy, async_options=background
             )
             return ocp.CheckpointManager(self._folder, options=options)
+        logging.getLogger("absl").addFilter(_is_unexpected)
         self._folder.mkdir(parents=True, exist_ok=True)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self._policy,
@@ -335,3 +339,7 @@ class _NewestAndBest(PreservationPolicy):
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
         old = len(checkpoints) - self.keep
         return [i >= old or info.step == self.best for i, info in enumerate(checkpoints)]
+
+
+def _is_unexpected(record: logging.LogRecord) -> bool:
+    return not any(text in str(record.msg) for text in _EXPECTED)
