@@ -20,7 +20,7 @@ LAYERS = (
     {"prediction_parts"},
     {"pretrained", "ops"},
     {"models", "data"},
-    {"training.state", "training.contrastive", "training.digests"},
+    {"training.state", "training.contrastive", "training.digests", "training.savers"},
     {"training.stored"},
     {
         *("training.optim", "training.sharding", "training.checkpoint", "training.losses"),

@@ -1,7 +1,6 @@
 """Checkpoints of a run: state, data position and progress, restored to the same bits."""
 
 import functools
-import logging
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -9,20 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from jfusion import processes
 from jfusion.bucket import Folder
 from jfusion.errors import UserError
-from jfusion.training import digests
+from jfusion.training import digests, savers
 from jfusion.training.state import State
 from jfusion.training.stored import Stored
-
-_EACH = ocp.options.MultiprocessingOptions(primary_host=None)
-"""Each process writes into a folder of its own, and all parts of arrays as files of their own."""
-_IN_PARTS = {"multiprocessing_options": _EACH, "use_ocdbt": False}
-# What Orbax warns of at each such save, although it is meant to be so.
-_EXPECTED = ("Skipping merge of OCDBT", "Global object size logging disabled")
 
 
 @dataclass
@@ -87,11 +79,12 @@ class Checkpoints:
         bucket: Folder | None = None,
     ):
         self._folder, self._report = folder.absolute(), report
-        self._policy = _NewestAndBest(keep)
+        self._policy = savers.NewestAndBest(keep)
         self._saving = -1
+        self._failed: Exception | None = None  # what sending in the background ended with
         self._frozen_phases: set[int] = set()  # that are known to be written
         self._stored = bucket and Stored(bucket, keep)
-        self._shared = bool(bucket) and processes.count() > 1  # by folders of which each is a part
+        self._apart = bool(bucket) and processes.count() > 1  # each in a folder of its own
         if self._stored and processes.is_first():
             self._stored.clean()
         if processes.is_first():
@@ -112,7 +105,7 @@ class Checkpoints:
             data: The data iterator, positioned after the batch of `step`.
             progress: Where the run stands.
         """
-        self._manager.wait_until_finished()
+        self.wait()
         self._policy.best = progress.best_step
         if step in self._manager.all_steps():
             return
@@ -172,42 +165,39 @@ class Checkpoints:
 
     def restore_state(self, step: int, phase: int, abstract: State) -> State:
         """Restores the state of one checkpoint, of a step of a phase, without its data position."""
-        if self._shared:
+        if self._apart:
             self._complete(self._folder / str(step))
         bare = ocp.args.StandardRestore(abstract._replace(frozen={}))
         state = self._manager.restore(step, args=ocp.args.Composite(state=bare))["state"]
         return state._replace(frozen=self._restore_frozen(phase, abstract))
 
     def wait(self) -> None:
-        """Returns when everything is on disk, and in the bucket."""
+        """Returns when everything is on disk, and in the bucket.
+
+        Raises:
+            BucketError, ConnectionError: It could not be sent.
+        """
         self._manager.wait_until_finished()
+        self._require_sent()
 
     def close(self) -> None:
-        """Waits, and frees the background threads."""
+        """Waits, and frees the background threads.
+
+        Raises:
+            BucketError, ConnectionError: See `wait`.
+        """
         self._manager.close()
+        self._require_sent()
+
+    def _require_sent(self) -> None:
+        error, self._failed = self._failed, None
+        if error is not None:
+            raise error
 
     def _open(self) -> ocp.CheckpointManager:
-        background = ocp.AsyncOptions(post_finalization_callback=self._digests_when_written)
-        if not self._shared:
-            options = ocp.CheckpointManagerOptions(
-                preservation_policy=self._policy, async_options=background
-            )
-            return ocp.CheckpointManager(self._folder, options=options)
-        logging.getLogger("absl").addFilter(_is_unexpected)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=self._policy,
-            async_options=background,
-            multiprocessing_options=_EACH,
-            create=False,
+        return savers.manager(
+            self._folder, self._policy, self._digests_when_written, apart=self._apart
         )
-        # What there is one of is written by the first process, as it is elsewhere.
-        handlers = {
-            "state": ocp.StandardCheckpointHandler(**_IN_PARTS),
-            "data": ocp.JsonCheckpointHandler(),
-            "progress": ocp.JsonCheckpointHandler(),
-        }
-        return ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
 
     def _steps(self) -> Sequence[int]:
         if self._stored:
@@ -216,7 +206,7 @@ class Checkpoints:
 
     def _fetch(self, folder: Path) -> None:
         """Brings a checkpoint, or frozen parameters, from the bucket if they are not here."""
-        if self._stored and (self._shared or not folder.is_dir()):
+        if self._stored and (self._apart or not folder.is_dir()):
             self._stored.fetch(folder)
             self._manager.reload()
 
@@ -241,9 +231,9 @@ class Checkpoints:
         if processes.first_decides(there):
             return
         build = folder.with_name(f"{folder.name}{ocp.path.step.TMP_DIR_SUFFIX}")
-        with self._checkpointer() as checkpointer:
+        with savers.checkpointer(self._apart) as checkpointer:
             checkpointer.save(build / "params", state.frozen, force=True)
-        if processes.is_first() or self._shared:
+        if processes.is_first() or self._apart:
             written = digests.write(build, self._part())
             build.rename(folder)
             if self._stored:
@@ -261,7 +251,7 @@ class Checkpoints:
                 f"the frozen parameters in {folder} are damaged ({damage}); begin anew with "
                 "another --workdir"
             )
-        with self._checkpointer() as checkpointer:
+        with savers.checkpointer(self._apart) as checkpointer:
             return checkpointer.restore(folder / "params", abstract.frozen)
 
     def _frozen(self, phase: int) -> Path:
@@ -276,15 +266,15 @@ class Checkpoints:
         folder = hidden if hidden.is_dir() else final
         written = digests.write(folder, self._part())
         if self._stored:
-            self._stored.send(folder, written, f"checkpoints/{final.name}")
-            if processes.is_first():
-                self._stored.prune(self._policy.best)
+            try:
+                self._stored.send(folder, written, f"checkpoints/{final.name}")
+                if processes.is_first():
+                    self._stored.prune(self._policy.best)
+            except Exception as error:  # raised here, it would keep the other processes waiting
+                self._failed = error
 
     def _part(self) -> tuple[int, int] | None:
-        return (processes.index(), processes.count()) if self._shared else None
-
-    def _checkpointer(self) -> ocp.StandardCheckpointer:
-        return ocp.StandardCheckpointer(**_IN_PARTS if self._shared else {})
+        return (processes.index(), processes.count()) if self._apart else None
 
     def _damage(self, folder: Path) -> str:
         """What is wrong with the files of a folder that has digests; empty if they are whole."""
@@ -330,16 +320,3 @@ class Checkpoints:
     def _restore_data(self, step: int, data: Any) -> None:
         args = ocp.args.Composite(data=ocp.args.JsonRestore())
         data.set_state(self._manager.restore(step, args=args)["data"])
-
-
-class _NewestAndBest(PreservationPolicy):
-    def __init__(self, keep: int):
-        self.keep, self.best = keep, -1
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
-        old = len(checkpoints) - self.keep
-        return [i >= old or info.step == self.best for i, info in enumerate(checkpoints)]
-
-
-def _is_unexpected(record: logging.LogRecord) -> bool:
-    return not any(text in str(record.msg) for text in _EXPECTED)

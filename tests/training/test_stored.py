@@ -47,7 +47,7 @@ def test_another_machine_goes_on(url, tmp_path):
     folder = Stored(Folder(url), 1)
     assert (folder.steps(), folder.has_frozen(0), folder.has_frozen(1)) == ([2, 3], True, False)
     other = Machine(url, tmp_path / "other")
-    assert other.restored() == (3, 3, 2)
+    assert other.restored() == (3, 3, 2), other.said
     assert int(other.checkpoints.restore_state(2, 0, abstract()).step) == 2
     other.fill(4, best_step=4)
     assert folder.steps() == [4]
