@@ -53,6 +53,8 @@ def serving(kind: str) -> Iterator[str]:
                     return handle(router, method)
 
             patch.setattr(emulator.Router, "handle", one_by_one)
+            # Nor does it have to write down at each request all that it holds.
+            patch.setattr(emulator.Storage, "_write_config_to_file", lambda storage: None)
             server = emulator.create_server("127.0.0.1", port, in_memory=True)
             variables = {"STORAGE_EMULATOR_HOST": address}
         for name, value in variables.items():
