@@ -280,7 +280,15 @@ class Checkpoints:
         """What is wrong with the files of a folder that has digests; empty if they are whole."""
         if self._stored is None:
             return processes.first_decides(lambda: digests.damage(folder))
-        return next(filter(None, processes.texts(digests.damage(folder))), "")  # of all copies
+        damage = self._damage_of_copies(folder)
+        if damage:  # on its way, perhaps
+            shutil.rmtree(folder, ignore_errors=True)
+            self._fetch(folder)
+            damage = self._damage_of_copies(folder)
+        return damage
+
+    def _damage_of_copies(self, folder: Path) -> str:
+        return next(filter(None, processes.texts(digests.damage(folder))), "")
 
     def _set_aside(self, step: int, damage: str) -> None:
         folder, aside = self._folder / str(step), self._folder.parent / "damaged" / str(step)
