@@ -85,7 +85,7 @@ def test_two_processes_without_a_common_disk_go_on_with_what_one_began(place, re
     config = {**CONFIG, "mesh": {"fsdp": -1, "data": 1, "min_size": 16}}
     with buckets.serving("gs") as served:
         url = f"{served}/runs/two"
-        stopped = runs.start(place, url, "TERM:step:5", config=config)
+        (stopped,) = runs.start_together(place, url, config, (("TERM:step:5",),))
         assert stopped.returncode == PREEMPTED, stopped.stderr
         assert f"at step 5; everything is saved; the same command with --workdir {url} resumes" in (
             stopped.stderr

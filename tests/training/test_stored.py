@@ -82,6 +82,25 @@ def test_damage_is_reported_and_the_one_before_is_used(url, tmp_path):
 
 
 @pytest.mark.parametrize("served", ["s3"], indirect=True)
+def test_what_was_damaged_on_its_way_is_fetched_again(url, tmp_path, monkeypatch):
+    Machine(url, tmp_path / "one").fill(1)
+    get, calls = Folder.get, []
+
+    def damaged(folder, names, into):
+        get(folder, names, into)
+        calls.append(names)
+        if len(calls) == 1:
+            (into / next(name for name in names if name.endswith("progress/metadata"))).write_text(
+                ""
+            )
+
+    monkeypatch.setattr(Folder, "get", damaged)
+    other = Machine(url, tmp_path / "other")
+    assert other.restored() == (1, 1, -1)
+    assert not other.said and Stored(Folder(url), 1).steps() == [1]
+
+
+@pytest.mark.parametrize("served", ["s3"], indirect=True)
 def test_what_cannot_be_sent_ends_the_run(url, tmp_path, monkeypatch):
     machine = Machine(url, tmp_path)
 
