@@ -43,6 +43,12 @@ def is_url(path: str | Path) -> bool:
     return "://" in str(path)
 
 
+def require_local(flag: str, path: str) -> None:
+    """Raises `BucketError` if what a flag names, and is to be written, is in a bucket."""
+    if is_url(path):
+        raise BucketError(f"--{flag}: {path} is in a bucket; write to a disk, and copy it there")
+
+
 def split(url: str) -> tuple[str, str]:
     """Parts `s3://bucket/a/b` into `s3` and `bucket/a/b`.
 

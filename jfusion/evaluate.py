@@ -16,7 +16,7 @@ from pathlib import Path
 
 from absl import flags
 
-from jfusion import command, run_folder
+from jfusion import bucket, command, run_folder
 from jfusion.config import Data
 
 MODEL = flags.DEFINE_string("model", None, "A run's model folder, also in a bucket.", required=True)
@@ -33,6 +33,7 @@ OUTPUT = flags.DEFINE_string("output", "", "A JSON file for the scores.")
 
 def main() -> None:
     """Runs the command."""
+    bucket.require_local("output", OUTPUT.value)
     command.join_processes()
     from jfusion import processes
     from jfusion.training import readout, tables, verdict

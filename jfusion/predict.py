@@ -20,7 +20,7 @@ from typing import Any
 
 from absl import flags
 
-from jfusion import command
+from jfusion import bucket, command
 
 MODEL = flags.DEFINE_string("model", None, "A run's model folder, also in a bucket.", required=True)
 INPUT = flags.DEFINE_string("input", None, "The table to predict.", required=True)
@@ -38,6 +38,7 @@ CACHE_DIR = flags.DEFINE_string("cache_dir", "", "Cache of preprocessed data; ~/
 
 def main() -> None:
     """Runs the command."""
+    bucket.require_local("output", OUTPUT.value)
     command.join_processes()
     from jfusion import artifact, prediction_parts, processes
 

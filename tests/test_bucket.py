@@ -130,6 +130,12 @@ def test_what_cannot_be_reached_is_no_mistake_of_a_person(url, monkeypatch, tmp_
         folder.put(["x"], tmp_path)
 
 
+def test_what_is_written_by_hand_goes_to_a_disk():
+    bucket.require_local("output", "predicted.csv")
+    with pytest.raises(bucket.BucketError, match="^--output: gs://a/b.csv is in a bucket; write"):
+        bucket.require_local("output", "gs://a/b.csv")
+
+
 def a_config(**train):
     values = {**runs.CONFIG, "name": "small", "train": {**runs.CONFIG["train"], **train}}
     return config_file.resolve(values)

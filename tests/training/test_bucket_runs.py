@@ -20,7 +20,7 @@ from tests.training import runs
 
 PREEMPTED = 75
 CONFIG = copy.deepcopy(runs.PLAIN_CONFIG)
-CONFIG["train"]["phases"] = [{"epochs": 2, "rates": [[".*embeddings/.*", 0.0], [".*", 1e-2]]}]
+CONFIG["train"]["phases"] = [{"epochs": 1, "rates": [[".*embeddings/.*", 0.0], [".*", 1e-2]]}]
 
 
 @pytest.fixture(scope="module")
