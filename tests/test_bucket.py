@@ -132,7 +132,7 @@ def test_what_cannot_be_reached_is_no_mistake_of_a_person(url, monkeypatch, tmp_
 
 def test_what_is_written_by_hand_goes_to_a_disk():
     bucket.require_local("output", "predicted.csv")
-    with pytest.raises(bucket.BucketError, match="^--output: gs://a/b.csv is in a bucket; write"):
+    with pytest.raises(bucket.BucketError, match=r"^--output: gs://a/b\.csv is in a bucket; write"):
         bucket.require_local("output", "gs://a/b.csv")
 
 
