@@ -28,6 +28,13 @@ def place(tmp_path_factory):
     return tmp_path_factory.mktemp("buckets")
 
 
+@pytest.fixture(autouse=True)
+def disk(tmp_path, monkeypatch):
+    """Where the runs of a test work; what a killed one leaves there goes with the test."""
+    (tmp_path / "disk").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "disk"))
+
+
 @pytest.fixture(scope="module")
 def reference(place):
     done = runs.start(place, place / "reference", config=CONFIG)
