@@ -16,10 +16,10 @@ from pathlib import Path
 
 from absl import flags
 
-from jfusion import command, run_folder
+from jfusion import bucket, command, run_folder
 from jfusion.config import Data
 
-MODEL = flags.DEFINE_string("model", None, "A run's model folder.", required=True)
+MODEL = flags.DEFINE_string("model", None, "A run's model folder, also in a bucket.", required=True)
 SPLIT = flags.DEFINE_enum("split", "test", ["train", "val", "test"], "Split of the training data.")
 INPUT = flags.DEFINE_string("input", "", "A labelled table to score instead of a split.")
 PATH = flags.DEFINE_string("path", "", "Where the training data lie now, if not where they were.")
@@ -33,6 +33,7 @@ OUTPUT = flags.DEFINE_string("output", "", "A JSON file for the scores.")
 
 def main() -> None:
     """Runs the command."""
+    bucket.require_local("output", OUTPUT.value)
     command.join_processes()
     from jfusion import processes
     from jfusion.training import readout, tables, verdict
@@ -71,17 +72,18 @@ def main() -> None:
 def _load() -> tuple:
     """What the model's folder holds, the model, its data section, and the rows to score."""
     from jfusion import artifact, inference
-    from jfusion.data import dataset, table
+    from jfusion.data import copies, dataset, table
     from jfusion.data.cache import cache_root
     from jfusion.data.split import prepare_split
 
     command.cache_compiled_programs(cache_root(CACHE_DIR.value) / "xla")
-    kept = artifact.read(Path(MODEL.value))
+    kept = artifact.read(copies.local(MODEL.value, CACHE_DIR.value))
     model = inference.Model(kept)
     data = _data(kept.origin["data"])
     if INPUT.value:
         paths = dataset.path_columns(kept.inputs.values())
-        source = table.read(INPUT.value, root=ROOT.value, pictures=paths)
+        places = {"root": ROOT.value, "cache_dir": CACHE_DIR.value}
+        source = table.read(INPUT.value, pictures=paths, **places)
     else:
         sources = dataset.open_sources(
             data, kept.inputs.values(), kept.origin["seed"], model.targets().values()
@@ -100,7 +102,7 @@ def _load() -> tuple:
 def _data(recorded: dict) -> Data:
     """The data of the training run, where they lie now."""
     moved = {name: flag.value for name, flag in (("path", PATH), ("root", ROOT)) if flag.value}
-    return dataclasses.replace(Data(**recorded), **moved)
+    return dataclasses.replace(Data(**recorded), cache_dir=CACHE_DIR.value, **moved)
 
 
 if __name__ == "__main__":

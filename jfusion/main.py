@@ -7,8 +7,10 @@
 Any value of `jfusion/config.py` can be set by --config.section.key=value. An unfinished run is
 resumed by the same command with its --workdir.
 
+The run's folder may lie in a bucket, gs://BUCKET/FOLDER or s3://BUCKET/FOLDER.
+
 With --distributed the same command, started once per process, trains on the devices of all of them;
-the run folder and the cache lie on a disk that they share.
+the run folder lies on a disk that they share, or in a bucket.
 
 Exit codes: 0 done; 2 wrong config, path or data, or a loss that is not finite; 75 stopped by
 SIGTERM with everything saved, and 130 by Ctrl-C, where the steps since the last checkpoint are lost
@@ -16,7 +18,6 @@ SIGTERM with everything saved, and 130 by Ctrl-C, where the steps since the last
 """
 
 import sys
-from pathlib import Path
 
 from absl import flags
 
@@ -30,7 +31,10 @@ CONFIG = flags.DEFINE_string(
     required=True,
 )
 WORKDIR = flags.DEFINE_string(
-    "workdir", "", "The run's folder; a new runs/<config>-<n> if empty. An unfinished run resumes."
+    "workdir",
+    "",
+    "The run's folder, also in a bucket (gs://, s3://); a new runs/<config>-<n> if empty. An "
+    "unfinished run resumes.",
 )
 
 
@@ -40,13 +44,13 @@ def main() -> int:
     command.join_processes()
     with _open(config) as folder:
         tell = print if folder.leads else lambda *args, **kwargs: None
-        tell(f"run folder: {folder.path}", flush=True)
+        tell(f"run folder: {folder.name}", flush=True)
         if folder.summary is not None:
-            tell(f"this run is finished: see {folder.path}/summary.json")
+            tell(f"this run is finished: see {folder.name}/summary.json")
             return 0
-        code = _train(config, folder.path)
+        code = _train(config, folder)
         if code == 0:
-            tell(f"run folder: {folder.path}")
+            tell(f"run folder: {folder.name}")
         return code
 
 
@@ -60,7 +64,7 @@ def _open(config: Config) -> run_folder.RunFolder:
     )
 
 
-def _train(config: Config, folder: Path) -> int:
+def _train(config: Config, folder: run_folder.RunFolder) -> int:
     termination = command.termination()
     # Only now what is heavy, so that a wrong config ends at once.
     from jfusion.data.cache import cache_root
@@ -69,9 +73,10 @@ def _train(config: Config, folder: Path) -> int:
     command.cache_compiled_programs(cache_root(config.data.cache_dir) / "xla")
     try:
         several = config.seeds > 1 or config.folds
-        (repeats if several else loop).train(config, folder, termination.requested)
+        train = (repeats if several else loop).train
+        train(config, folder.path, termination.requested, folder.mirror)
     except loop.Preempted as stop:
-        print(f"{stop}; the same command with --workdir {folder} resumes", file=sys.stderr)
+        print(f"{stop}; the same command with --workdir {folder.name} resumes", file=sys.stderr)
         return command.PREEMPTED
     return 0
 

@@ -20,9 +20,9 @@ from typing import Any
 
 from absl import flags
 
-from jfusion import command
+from jfusion import bucket, command
 
-MODEL = flags.DEFINE_string("model", None, "A run's model folder.", required=True)
+MODEL = flags.DEFINE_string("model", None, "A run's model folder, also in a bucket.", required=True)
 INPUT = flags.DEFINE_string("input", None, "The table to predict.", required=True)
 OUTPUT = flags.DEFINE_string("output", None, "The table to write.", required=True)
 ROOT = flags.DEFINE_string("root", "", "Folder of the pictures, if not the input's.")
@@ -38,17 +38,18 @@ CACHE_DIR = flags.DEFINE_string("cache_dir", "", "Cache of preprocessed data; ~/
 
 def main() -> None:
     """Runs the command."""
+    bucket.require_local("output", OUTPUT.value)
     command.join_processes()
     from jfusion import artifact, prediction_parts, processes
 
-    source, predict = processes.together(_load)
+    source, model, predict = processes.together(_load)
     output = Path(OUTPUT.value)
     if processes.count() == 1:
         predict(source, output)
         return
     what = {
         "input": source.fingerprint,
-        "model": artifact.fingerprint(Path(MODEL.value)),
+        "model": artifact.fingerprint(model),
         "id_column": ID_COLUMN.value,
         "on_error": ON_ERROR.value,
     }
@@ -59,17 +60,19 @@ def main() -> None:
 
 
 def _load() -> tuple:
-    """The input, and a function that predicts a source into a file."""
+    """The input, the model's folder, and a function that predicts a source into a file."""
     from jfusion import artifact, inference, predictions
-    from jfusion.data import dataset, table
+    from jfusion.data import copies, dataset, table
     from jfusion.data.cache import cache_root
     from jfusion.data.split import prepare_split
 
     predictions.check_name(Path(OUTPUT.value))
     command.cache_compiled_programs(cache_root(CACHE_DIR.value) / "xla")
-    kept = artifact.read(Path(MODEL.value))
+    folder = copies.local(MODEL.value, CACHE_DIR.value)
+    kept = artifact.read(folder)
     paths = dataset.path_columns(kept.inputs.values())
-    whole = table.read(INPUT.value, root=ROOT.value, pictures=paths)
+    places = {"root": ROOT.value, "cache_dir": CACHE_DIR.value}
+    whole = table.read(INPUT.value, pictures=paths, **places)
     if ID_COLUMN.value:
         table.require_column(INPUT.value, ID_COLUMN.value, whole[0])
     model = inference.Model(kept, alone=True)
@@ -91,7 +94,7 @@ def _load() -> tuple:
         counts = ", ".join(f"{n:,} {what}" for what, n in split.counts().items())
         print(f"{len(rows):,} rows ({counts}) in {output}")
 
-    return whole, predict
+    return whole, folder, predict
 
 
 def _predict_parts(source: Any, predict: Callable, output: Path, parts: Sequence) -> None:

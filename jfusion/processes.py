@@ -118,6 +118,11 @@ def together(do: Callable[[], T]) -> T:
     return done
 
 
+def texts(text: str) -> list[str]:
+    """The texts of all processes, in their order; all must call it."""
+    return [text] if jax.process_count() == 1 else _texts(text)
+
+
 class Termination:
     """SIGTERM to any of the processes, as a request that all of them take at the same point.
 

@@ -17,7 +17,7 @@ usage: launch/kubernetes.sh image  --image IMAGE --extras EXTRAS
 
 options
   --image IMAGE            REGISTRY/NAME:TAG
-  --extras EXTRAS          image: extras of this package: cuda or tpu, and what the bucket needs
+  --extras EXTRAS          image: extras of this package: tpu, or cuda with the bucket's gcs or s3
   --on gpu|v5e|v6e         run: the accelerator
   --nodes N   --gpus N     run on gpu: nodes, and GPUs of each
   --topology AxB           run on a TPU: that of the node pool, of machines with four chips
@@ -58,7 +58,7 @@ fill() {
 image() {
   check_image
   require extras
-  check extras '^[a-z0-9]+(,[a-z0-9]+)*$' 'extras of the package, such as cuda or cuda,s3'
+  check extras '^[a-z0-9]+(,[a-z0-9]+)*$' 'extras of the package, such as cuda,gcs or cuda,s3'
   run docker build --platform=linux/amd64 --file="$root/launch/Dockerfile" \
     --build-arg="EXTRAS=$extras" --tag="$image" "$root"
   run docker push "$image"

@@ -15,12 +15,13 @@ ROOT = Path(__file__).parents[1]
 # A package stands for all of its modules, unless they are listed themselves.
 LAYERS = (
     {"errors", "host", "trees"},
-    {"config", "processes"},
+    {"config", "processes", "bucket"},
     {"config_file", "command", "run_folder"},
     {"prediction_parts"},
     {"pretrained", "ops"},
     {"models", "data"},
-    {"training.state", "training.contrastive"},
+    {"training.state", "training.contrastive", "training.digests", "training.savers"},
+    {"training.stored"},
     {
         *("training.optim", "training.sharding", "training.checkpoint", "training.losses"),
         *("training.metrics", "training.writer", "training.pictures", "training.progress"),

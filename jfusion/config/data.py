@@ -8,7 +8,7 @@ from jfusion.config.checks import require
 
 @dataclass(frozen=True)
 class Data:
-    """Where the rows come from.
+    """Where the rows come from. Files and folders may lie in a bucket, but for `cache_dir`.
 
     Attributes:
         source: `movies`, `interviews` and `products` are the embedded samples; `mm_imdb`,

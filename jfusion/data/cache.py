@@ -104,7 +104,7 @@ def materialize(
             except _DAMAGE as error:
                 if folder.is_dir():  # else another process has just put it aside
                     say(f"cache entry {folder} is damaged ({error}); making it again")
-        with _build_folder(folder) as build:
+        with build_folder(folder) as build:
             _require_space(folder.parent, len(source), modality)
             _write(build, source, modality, progress)
             _publish(build, folder, len(source), modality)
@@ -117,7 +117,7 @@ def remember(cache_dir: str | Path, key: Any, compute: Callable[[], Any]) -> Any
     with contextlib.suppress(OSError, ValueError):
         return json.loads(path.read_text(encoding="utf-8"))
     value = compute()
-    with _build_folder(path) as build:
+    with build_folder(path) as build:
         (build / "value").write_text(json.dumps(value), encoding="utf-8")
         os.replace(build / "value", path)
     return value
@@ -148,8 +148,8 @@ def remember_array(
             return _read_mapped(path, shape, dtype)
         except _DAMAGE as error:
             say(f"cache entry {path} is damaged ({error}); making it again")
-    with _build_folder(path) as build:
-        _require_bytes(path.parent, _bytes(shape, dtype), "features")
+    with build_folder(path) as build:
+        require_bytes(path.parent, _bytes(shape, dtype), "features")
         try:
             with open(build / "array.npy", "wb") as file:
                 _write_header(file, shape, dtype)
@@ -168,7 +168,7 @@ def _key(*parts: Any) -> str:
 
 
 @contextlib.contextmanager
-def _build_folder(target: Path) -> Iterator[Path]:
+def build_folder(target: Path) -> Iterator[Path]:
     """A folder beside the target, gone in the end unless it was moved away."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -185,10 +185,11 @@ def _build_folder(target: Path) -> Iterator[Path]:
 
 def _require_space(folder: Path, rows: int, modality: Modality) -> None:
     needed = sum(_bytes((rows, *shape), dtype) for shape, dtype in modality.arrays.values())
-    _require_bytes(folder, needed, f"column {modality.column!r}")
+    require_bytes(folder, needed, f"column {modality.column!r}")
 
 
-def _require_bytes(folder: Path, needed: int, what: str) -> None:
+def require_bytes(folder: Path, needed: int, what: str) -> None:
+    """Raises `DataError` where a folder's disk has no room for so many bytes."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(

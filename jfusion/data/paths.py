@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from jfusion.data.copies import shown
 from jfusion.data.problems import BadCell
 
 
@@ -26,9 +27,9 @@ def inside(cell: str, root: Path | None, kind: str) -> Path:
         raise BadCell(f"{cell!r} is no usable path: {error}") from None
     if not path.is_relative_to(base):
         raise BadCell(
-            f"{cell!r} is outside the data folder {base}; set data.root to a folder that holds all "
-            f"{kind}s"
+            f"{cell!r} is outside the data folder {shown(base)}; set data.root to a folder that "
+            f"holds all {kind}s"
         )
     if not found:
-        raise BadCell(f"no file {cell!r} in {base}")
+        raise BadCell(f"no file {cell!r} in {shown(base)}")
     return path

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow
 
+from jfusion import bucket
+from jfusion.bucket import Version
 from jfusion.config import Data
-from jfusion.data import formats, groups
-from jfusion.data.columns import is_empty, require_column
+from jfusion.data import copies, formats, groups
+from jfusion.data.columns import is_empty, near, require_column
 from jfusion.data.problems import DataError, Problem
 from jfusion.data.source import Row, Source, Subset
 
@@ -26,6 +28,16 @@ _SPLITS = {
 class Table:
     """A table file, as a `Source`.
 
+    Args:
+        name: See below.
+        path: The file.
+        columns: What it holds.
+        root: See below.
+        versions: Of the files in a bucket of which those in `root` are copies; None if they are
+            none.
+        pictures: The columns that hold paths.
+        id_column: A column that names rows, or none.
+
     Attributes:
         name: The file, as it was given.
         root: The folder that paths are relative to.
@@ -34,17 +46,20 @@ class Table:
 
     def __init__(
         self,
+        name: str,
         path: Path,
         columns: Mapping[str, Sequence],
         root: Path,
+        versions: Mapping[str, Version] | None,
         pictures: Sequence[str],
         id_column: str,
     ):
-        self.name = str(path)
+        self.name = name
         self.root = root
         self.bad_rows: dict[int, tuple[str, str]] = {}
         self._path = path
         self._columns = columns
+        self._versions = versions
         self._size = len(next(iter(columns.values())))
         self._pictures = pictures
         self._id_column = id_column
@@ -71,11 +86,23 @@ class Table:
         """Covers the file's bytes and the size and time of every file it names."""
         with open(self._path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256")
-        digest.update(str(self.root.resolve()).encode())
+        if self._versions is None:
+            digest.update(str(self.root.resolve()).encode())
+        else:  # the same wherever the copies lie
+            digest.update(copies.shown(self.root).encode())
         for name in self._pictures:
             for cell in self.cells(name):
-                digest.update(_stamp(self.root, cell))
+                digest.update(self._stamp(cell))
         return digest.hexdigest()
+
+    def _stamp(self, cell: Any) -> bytes:
+        """What tells one state of a file from another without reading it."""
+        if not isinstance(cell, str) or is_empty(cell):
+            return b"-"
+        if self._versions is None:
+            return _stamp(self.root, cell)
+        name = copies.plain(cell)
+        return f"{name!r} {self._versions.get(name)}".encode()
 
 
 def read(
@@ -84,25 +111,33 @@ def read(
     root: str | Path = "",
     pictures: Sequence[str] = (),
     id_column: str = "",
+    cache_dir: str = "",
 ) -> Table:
     """Reads a table file whole.
 
     Args:
         path: A `.csv`, `.tsv`, `.parquet` or `.jsonl` file, UTF-8, with a header where it has one.
-        root: The folder that paths are relative to; empty: the table's own.
+            It may lie in a bucket.
+        root: The folder that paths are relative to; empty: the table's own. It may lie in a bucket,
+            of which the files that the table names are then copied.
         pictures: The columns that hold paths, so that the fingerprint covers the files.
         id_column: A column that names rows; empty and repeated names become bad rows.
+        cache_dir: Where copies of what lies in buckets go, see `cache.cache_root`.
 
     Raises:
         DataError: No such file or column, or the file is not what its name says.
     """
-    path = Path(path)
+    name, path = str(path), _here(str(path), cache_dir)
     columns = formats.read(path)
     if not any(map(len, columns.values())):
-        raise DataError(f"{path} has no rows")
-    for name in (*pictures, *((id_column,) if id_column else ())):
-        require_column(str(path), name, columns)
-    table = Table(path, columns, Path(root) if root else path.parent, tuple(pictures), id_column)
+        raise DataError(f"{name} has no rows")
+    for column in (*pictures, *((id_column,) if id_column else ())):
+        require_column(name, column, columns)
+    root, versions = str(root or _folder_of(name)), None
+    if bucket.is_url(root):
+        cells = (_cell(columns[x], row) for x in pictures for row in range(len(columns[x])))
+        root, versions = copies.some(root, (x for x in cells if isinstance(x, str)), cache_dir)
+    table = Table(name, path, columns, Path(root), versions, tuple(pictures), id_column)
     if id_column:
         mark_repeated_ids([table], id_column)
     return table
@@ -141,7 +176,12 @@ def splits(data: Data, *, pictures: Sequence[str] = (), seed: int = 0) -> dict[s
     Raises:
         DataError: A file cannot be read, or a split is empty or given twice.
     """
-    options = {"root": data.root, "pictures": pictures, "id_column": data.id_column}
+    options = {
+        "root": data.root,
+        "pictures": pictures,
+        "id_column": data.id_column,
+        "cache_dir": data.cache_dir,
+    }
     main = read(data.path, **options)
     files = {"val": data.val_path, "test": data.test_path}
     own = {name: read(path, **options) for name, path in files.items() if path}
@@ -215,15 +255,27 @@ def _at_random(
     return {name: Subset(table, np.sort(np.concatenate(rows))) for name, rows in parts.items()}
 
 
+def _here(name: str, cache_dir: str) -> Path:
+    """The file of a table, or the copy of it if it is in a bucket."""
+    if not bucket.is_url(name):
+        return Path(name)
+    folder, _, file = name.rpartition("/")
+    root, found = copies.some(folder, [file], cache_dir)
+    if not found:
+        raise DataError(f"no table file {name!r}{near(file, bucket.Folder(folder).entries())}")
+    return root / file
+
+
+def _folder_of(name: str) -> str:
+    return name.rpartition("/")[0] if bucket.is_url(name) else str(Path(name).parent)
+
+
 def _cell(column: Sequence, row: int) -> Any:
     cell = column[row]
     return cell.as_py() if isinstance(cell, pyarrow.Scalar) else cell
 
 
 def _stamp(root: Path, cell: Any) -> bytes:
-    """What tells one state of a file from another without reading it."""
-    if not isinstance(cell, str) or is_empty(cell):
-        return b"-"
     try:
         path = os.path.realpath(root / cell.strip())
         stat = os.stat(path)

@@ -1,7 +1,6 @@
 """Checkpoints of a run: state, data position and progress, restored to the same bits."""
 
-import hashlib
-import json
+import functools
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -9,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from jfusion import processes
+from jfusion.bucket import Folder
 from jfusion.errors import UserError
+from jfusion.training import digests, savers
 from jfusion.training.state import State
-
-# Digests of a checkpoint's files, beside them. Orbax alone would not notice a changed byte.
-_DIGESTS = "digests.json"
+from jfusion.training.stored import Stored
 
 
 @dataclass
@@ -63,17 +61,32 @@ class Checkpoints:
     to call the same methods. The data position is a number of batches, each of which is the same
     rows however many processes share it; so a run may go on with other processes and devices.
 
+    For a run in a bucket, the folder is this process's own: what is written there is sent in the
+    background, and what is restored is fetched first.
+
     Args:
         folder: Where they lie, one sub-folder per step.
         keep: How many of the newest stay, besides the best.
         report: Called with a line of text about a damaged checkpoint.
+        bucket: The run's folder in a bucket, if it is there.
     """
 
-    def __init__(self, folder: Path, keep: int, report: Callable[[str], None] = print):
+    def __init__(
+        self,
+        folder: Path,
+        keep: int,
+        report: Callable[[str], None] = print,
+        bucket: Folder | None = None,
+    ):
         self._folder, self._report = folder.absolute(), report
-        self._policy = _NewestAndBest(keep)
+        self._policy = savers.NewestAndBest(keep)
         self._saving = -1
+        self._failed: Exception | None = None  # what sending in the background ended with
         self._frozen_phases: set[int] = set()  # that are known to be written
+        self._stored = bucket and Stored(bucket, keep)
+        self._apart = bool(bucket) and processes.count() > 1  # each in a folder of its own
+        if self._stored and processes.is_first():
+            self._stored.clean()
         if processes.is_first():
             for left in self._folder.glob(f"*{ocp.path.step.TMP_DIR_SUFFIX}"):  # by a killed save
                 shutil.rmtree(left, ignore_errors=True)
@@ -92,8 +105,8 @@ class Checkpoints:
             data: The data iterator, positioned after the batch of `step`.
             progress: Where the run stands.
         """
+        self.wait()
         self._policy.best = progress.best_step
-        self._manager.wait_until_finished()
         if step in self._manager.all_steps():
             return
         self._save_frozen(progress.phase, state)
@@ -125,9 +138,10 @@ class Checkpoints:
         Raises:
             UserError: A checkpoint is whole but not of this program.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
+        steps = sorted(self._steps(), reverse=True)
         for step in steps:
-            damage = _damage(self._folder / str(step))
+            self._fetch(self._folder / str(step))
+            damage = self._damage(self._folder / str(step))
             if damage:
                 self._set_aside(step, damage)
                 continue
@@ -136,13 +150,13 @@ class Checkpoints:
                 wanted, data = abstract(progress), make_data(progress)
                 state = self.restore_state(step, progress.phase, wanted)
                 self._restore_data(step, data)
-            except UserError:
+            except (UserError, ConnectionError):
                 raise
             except Exception as error:  # any of the storage layers' own
                 raise UserError(
                     f"checkpoint {self._folder / str(step)} is whole but cannot be restored "
-                    f"({_first_line(error)}); resume with the version that wrote it, or begin "
-                    "anew with another --workdir"
+                    f"({digests.first_line(error)}); resume with the version that wrote it, or "
+                    "begin anew with another --workdir"
                 ) from error
             return state, data, self._require_best(step, progress)
         if steps:
@@ -151,24 +165,61 @@ class Checkpoints:
 
     def restore_state(self, step: int, phase: int, abstract: State) -> State:
         """Restores the state of one checkpoint, of a step of a phase, without its data position."""
+        if self._apart:
+            self._complete(self._folder / str(step))
         bare = ocp.args.StandardRestore(abstract._replace(frozen={}))
         state = self._manager.restore(step, args=ocp.args.Composite(state=bare))["state"]
         return state._replace(frozen=self._restore_frozen(phase, abstract))
 
     def wait(self) -> None:
-        """Returns when everything is on disk."""
+        """Returns when everything is on disk, and in the bucket.
+
+        Raises:
+            BucketError, ConnectionError: It could not be sent.
+        """
         self._manager.wait_until_finished()
+        self._require_sent()
 
     def close(self) -> None:
-        """Waits, and frees the background threads."""
+        """Waits, and frees the background threads.
+
+        Raises:
+            BucketError, ConnectionError: See `wait`.
+        """
         self._manager.close()
+        self._require_sent()
+
+    def _require_sent(self) -> None:
+        error, self._failed = self._failed, None
+        if error is not None:
+            raise error
 
     def _open(self) -> ocp.CheckpointManager:
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=self._policy,
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._digests_when_written),
+        return savers.manager(
+            self._folder, self._policy, self._digests_when_written, apart=self._apart
         )
-        return ocp.CheckpointManager(self._folder, options=options)
+
+    def _steps(self) -> Sequence[int]:
+        if self._stored:
+            return processes.first_decides(self._stored.steps)
+        return self._manager.all_steps()
+
+    def _fetch(self, folder: Path) -> None:
+        """Brings a checkpoint, or frozen parameters, from the bucket if they are not here."""
+        if self._stored and (self._apart or not folder.is_dir()):
+            self._stored.fetch(folder)
+            self._manager.reload()
+
+    def _complete(self, folder: Path) -> None:
+        """Fetches what the other processes wrote of a checkpoint, and makes sure that it is all.
+
+        Of parts that are not there, Orbax would restore zeros.
+        """
+        processes.meet(f"{folder.name} is sent")
+        self._fetch(folder)
+        damage = self._damage(folder)
+        if damage:
+            raise UserError(f"checkpoint {folder.name} was damaged on its way: {damage}")
 
     def _save_frozen(self, phase: int, state: State) -> None:
         """Writes the frozen parameters of a phase, unless they are there."""
@@ -176,27 +227,31 @@ class Checkpoints:
         if not state.frozen or phase in self._frozen_phases:
             return
         self._frozen_phases.add(phase)
-        if processes.first_decides(folder.is_dir):
+        there = functools.partial(self._stored.has_frozen, phase) if self._stored else folder.is_dir
+        if processes.first_decides(there):
             return
         build = folder.with_name(f"{folder.name}{ocp.path.step.TMP_DIR_SUFFIX}")
-        with ocp.StandardCheckpointer() as checkpointer:
+        with savers.checkpointer(self._apart) as checkpointer:
             checkpointer.save(build / "params", state.frozen, force=True)
-        if processes.is_first():
-            _write_digests(build)
+        if processes.is_first() or self._apart:
+            written = digests.write(build, self._part())
             build.rename(folder)
+            if self._stored:
+                self._stored.send(folder, written, f"frozen/{phase}")
         processes.meet("frozen parameters are written")
 
     def _restore_frozen(self, phase: int, abstract: State) -> dict[str, Any]:
         folder = self._frozen(phase)
         if not abstract.frozen:
             return {}
-        damage = _damage(folder)
+        self._fetch(folder)
+        damage = self._damage(folder)
         if damage:
             raise UserError(
                 f"the frozen parameters in {folder} are damaged ({damage}); begin anew with "
                 "another --workdir"
             )
-        with ocp.StandardCheckpointer() as checkpointer:
+        with savers.checkpointer(self._apart) as checkpointer:
             return checkpointer.restore(folder / "params", abstract.frozen)
 
     def _frozen(self, phase: int) -> Path:
@@ -208,16 +263,44 @@ class Checkpoints:
         hidden = final.with_name(
             f"{final.name}{ocp.path.step.TMP_DIR_SUFFIX}"
         )  # until it is committed
-        _write_digests(hidden if hidden.is_dir() else final)
+        folder = hidden if hidden.is_dir() else final
+        written = digests.write(folder, self._part())
+        if self._stored:
+            try:
+                self._stored.send(folder, written, f"checkpoints/{final.name}")
+                if processes.is_first():
+                    self._stored.prune(self._policy.best)
+            except Exception as error:  # raised here, it would keep the other processes waiting
+                self._failed = error
+
+    def _part(self) -> tuple[int, int] | None:
+        return (processes.index(), processes.count()) if self._apart else None
+
+    def _damage(self, folder: Path) -> str:
+        """What is wrong with the files of a folder that has digests; empty if they are whole."""
+        if self._stored is None:
+            return processes.first_decides(lambda: digests.damage(folder))
+        damage = self._damage_of_copies(folder)
+        if damage:  # on its way, perhaps
+            shutil.rmtree(folder, ignore_errors=True)
+            self._fetch(folder)
+            damage = self._damage_of_copies(folder)
+        return damage
+
+    def _damage_of_copies(self, folder: Path) -> str:
+        return next(filter(None, processes.texts(digests.damage(folder))), "")
 
     def _set_aside(self, step: int, damage: str) -> None:
-        aside = self._folder.parent / "damaged" / str(step)
-        self._report(f"checkpoint {step} is damaged ({damage}); moved to {aside}")
+        folder, aside = self._folder / str(step), self._folder.parent / "damaged" / str(step)
         self._manager.close()
-        if processes.is_first():
+        if self._stored:
+            aside = processes.first_decides(lambda: self._stored.set_aside(step))
+            shutil.rmtree(folder, ignore_errors=True)
+        elif processes.is_first():
             shutil.rmtree(aside, ignore_errors=True)
             aside.parent.mkdir(exist_ok=True)
-            shutil.move(self._folder / str(step), aside)
+            shutil.move(folder, aside)
+        self._report(f"checkpoint {step} is damaged ({damage}); moved to {aside}")
         processes.meet(f"checkpoint {step} is set aside")
         self._manager = self._open()
 
@@ -225,7 +308,8 @@ class Checkpoints:
         """Forgets the best step if its checkpoint is lost, so that the best is chosen anew."""
         best = progress.best_step
         if best not in (-1, step):
-            damage = _damage(self._folder / str(best))
+            self._fetch(self._folder / str(best))
+            damage = self._damage(self._folder / str(best))
             if damage:
                 if processes.first_decides((self._folder / str(best)).is_dir):
                     self._set_aside(best, damage)
@@ -244,53 +328,3 @@ class Checkpoints:
     def _restore_data(self, step: int, data: Any) -> None:
         args = ocp.args.Composite(data=ocp.args.JsonRestore())
         data.set_state(self._manager.restore(step, args=args)["data"])
-
-
-class _NewestAndBest(PreservationPolicy):
-    def __init__(self, keep: int):
-        self.keep, self.best = keep, -1
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
-        old = len(checkpoints) - self.keep
-        return [i >= old or info.step == self.best for i, info in enumerate(checkpoints)]
-
-
-def _write_digests(folder: Path) -> None:
-    digests = json.dumps({name: _digest(folder / name) for name in _files(folder)})
-    temporary = folder / f".{_DIGESTS}"
-    temporary.write_text(digests)
-    temporary.replace(folder / _DIGESTS)
-
-
-def _damage(folder: Path) -> str:
-    """What is wrong with the files of a folder that has digests; empty if they are whole."""
-    return processes.first_decides(lambda: _find_damage(folder))
-
-
-def _find_damage(folder: Path) -> str:
-    try:
-        digests = json.loads((folder / _DIGESTS).read_text())
-        lost = [name for name in digests if not (folder / name).is_file()]
-        if lost:
-            return f"{lost[0]} is missing"
-        changed = [name for name in digests if _digest(folder / name) != digests[name]]
-        return f"{changed[0]} is not as it was written" if changed else ""
-    except FileNotFoundError:
-        return f"{_DIGESTS} is missing"
-    except (OSError, ValueError, TypeError) as error:
-        return _first_line(error)
-
-
-def _files(folder: Path) -> list[str]:
-    """The files of a checkpoint's items; those of the checkpoint itself are written later."""
-    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return sorted(str(name) for name in files if len(name.parts) > 1)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, hashlib.blake2b).hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0][:200]

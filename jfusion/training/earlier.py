@@ -26,6 +26,7 @@ from jfusion.config import (
     Tabular,
     Text,
 )
+from jfusion.data import copies
 from jfusion.data.dataset import input_from_spec
 from jfusion.data.split import InputReader
 from jfusion.models.lora import is_adapter
@@ -164,14 +165,14 @@ def find(config: Config) -> Taken:
     """
     base, models, places = None, {}, {}
     if config.attach_to:
-        base = Path(config.attach_to)
+        base = copies.local(config.attach_to, config.data.cache_dir)
         models[base] = _verify("config.attach_to", base, config)
         _require_extension(config, models[base])
         places = {name: Place(base, name) for name in models[base]["inputs"]}
     for name, part in config.inputs.items():
         if part.encoder.init_from and name not in places:
             key = f"config.inputs.{name}.encoder.init_from"
-            places[name] = place = _place(part.encoder.init_from, name)
+            places[name] = place = _place(part.encoder.init_from, name, config.data.cache_dir)
             if place.folder not in models:
                 models[place.folder] = _verify(key, place.folder, config)
             _require_input(key, place, models[place.folder])
@@ -186,12 +187,12 @@ def find(config: Config) -> Taken:
     return Taken(encoders, readers, places, base, models.get(base, {}))
 
 
-def _place(text: str, name: str) -> Place:
-    """Reads `RUN/model` and `RUN/model:name`."""
+def _place(text: str, name: str, cache_dir: str) -> Place:
+    """Reads `RUN/model` and `RUN/model:name`; what is in a bucket is copied."""
     folder, colon, other = text.rpartition(":")
     if colon and other.isidentifier() and not Path(text).is_dir():
-        return Place(Path(folder), other)
-    return Place(Path(text), name)
+        return Place(copies.local(folder, cache_dir), other)
+    return Place(copies.local(text, cache_dir), name)
 
 
 def _require_input(key: str, place: Place, model: Mapping[str, Any]) -> None:

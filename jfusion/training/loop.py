@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jfusion import artifact, processes
+from jfusion.bucket import Mirror
 from jfusion.config import Config, Regression
 from jfusion.data.split import Split
 from jfusion.errors import UserError
@@ -25,7 +26,10 @@ class Preempted(Exception):
 
 
 def train(
-    config: Config, workdir: Path, stop_requested: Callable[[], bool] = lambda: False
+    config: Config,
+    workdir: Path,
+    stop_requested: Callable[[], bool] = lambda: False,
+    mirror: Mirror | None = None,
 ) -> dict[str, Any]:
     """Trains a model, keeps the best, tests it, and writes the run folder.
 
@@ -34,6 +38,7 @@ def train(
         workdir: The run's folder; an unfinished run in it is resumed.
         stop_requested: Asked after every batch; once it says yes, the run saves and stops. Of
             several processes all ask equally often and must get the same answer.
+        mirror: Copies the folder to a bucket, if the run is to be there.
 
     Returns:
         What `summary.json` holds.
@@ -42,7 +47,7 @@ def train(
         Preempted: The run was stopped; everything is saved.
         UserError: The config, the data or the weights cannot be used, or the loss is not finite.
     """
-    with contextlib.closing(Loop(config, workdir, stop_requested)) as loop:
+    with contextlib.closing(Loop(config, workdir, stop_requested, mirror)) as loop:
         state, batches = loop.resume_or_start()
 
         # Train phase by phase, each from the best model so far.
@@ -73,16 +78,25 @@ class Loop:
         progress: Where the run stands.
     """
 
-    def __init__(self, config: Config, workdir: Path, stop_requested: Callable[[], bool]):
+    def __init__(
+        self,
+        config: Config,
+        workdir: Path,
+        stop_requested: Callable[[], bool],
+        mirror: Mirror | None = None,
+    ):
         self._started = time.monotonic()
         self._config = config
-        self._reporter = Reporter(config, workdir)
+        self._reporter = Reporter(config, workdir, mirror)
         self.run = processes.together(lambda: prepare(config))
         self._reporter.describe(self.run)
         sources = {name: split.source for name, split in self.run.dataset.splits.items()}
         self.progress = Progress(data={name: x.fingerprint for name, x in sources.items()})
         self._checkpoints = Checkpoints(
-            workdir / "checkpoints", config.train.keep, self._reporter.message
+            workdir / "checkpoints",
+            config.train.keep,
+            self._reporter.message,
+            mirror and mirror.folder,
         )
         self._meter = Meter(self.run.dataset.splits["train"].source.locate)
         self._stop_requested = stop_requested

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jfusion import processes
+from jfusion.bucket import Mirror
 from jfusion.config import Config, Regression
 from jfusion.run_folder import write_json
 from jfusion.training import earlier, loop, readout, regression, tables
@@ -36,7 +37,10 @@ def plan(config: Config) -> Runs:
 
 
 def train(
-    config: Config, workdir: Path, stop_requested: Callable[[], bool] = lambda: False
+    config: Config,
+    workdir: Path,
+    stop_requested: Callable[[], bool] = lambda: False,
+    mirror: Mirror | None = None,
 ) -> dict[str, Any]:
     """Trains every run in a folder of its own, and writes the summary of all.
 
@@ -46,6 +50,7 @@ def train(
         config: The experiment.
         workdir: The folder of all runs.
         stop_requested: See `loop.train`.
+        mirror: See `loop.train`.
 
     Returns:
         What `summary.json` holds: `runs` (seed, fold, best step and test scores of each), `test`
@@ -60,10 +65,11 @@ def train(
     display = Display(active=processes.is_first())
     summaries = {}
     for name, run in plan(config):
-        folder = workdir / name
-        if not processes.first_decides((folder / "summary.json").is_file):
-            display.message(f"run {len(summaries) + 1} of {len(plan(config))}: {folder}")
-            loop.train(run, folder, stop_requested)
+        folder, copied = workdir / name, mirror and mirror.under(name)
+        if not processes.first_decides(functools.partial(_is_finished, folder, copied)):
+            shown = copied.url if copied else folder
+            display.message(f"run {len(summaries) + 1} of {len(plan(config))}: {shown}")
+            loop.train(run, folder, stop_requested, copied)
         summaries[name] = processes.first_decides(functools.partial(_read_summary, folder))
     tables_of_runs = [workdir / name / "test_predictions.csv" for name in summaries]
     summary = {
@@ -79,11 +85,19 @@ def train(
     }
     if processes.is_first():
         write_json(workdir / "summary.json", summary)
+        if mirror:
+            mirror.publish("summary.json")
     for name, title in (("test", "over the runs"), ("pooled", "over all their test rows")):
         rows = [{"metric": metric, **x} for metric, x in summary[name].items()]
         if rows:
             display.show(tables.of_rows(rows, title))
     return summary
+
+
+def _is_finished(folder: Path, mirror: Mirror | None) -> bool:
+    if mirror:
+        mirror.fetch("summary.json", "test_predictions.csv")
+    return (folder / "summary.json").is_file()
 
 
 def _read_summary(folder: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from jfusion import artifact, predictions, processes, trees
 from jfusion import config as schema
+from jfusion.bucket import Mirror
 from jfusion.config import Classes, Config, MultiLabel, to_dict
 from jfusion.data import notes, pipeline
 from jfusion.data.dataset import Split
@@ -21,7 +22,7 @@ from jfusion.training.progress import Display, Steps
 from jfusion.training.run import Run
 from jfusion.training.state import State
 from jfusion.training.verdict import Verdict
-from jfusion.training.writer import Writer
+from jfusion.training.writer import METRICS_FILE, Writer
 
 
 class Reporter:
@@ -30,11 +31,13 @@ class Reporter:
     Args:
         config: The experiment.
         workdir: The run's folder.
+        mirror: Copies it to a bucket, if the run is there: before each checkpoint and at the end.
     """
 
-    def __init__(self, config: Config, workdir: Path):
+    def __init__(self, config: Config, workdir: Path, mirror: Mirror | None = None):
         self._config, self._workdir = config, workdir
         self._active = processes.is_first()
+        self._mirror = mirror if self._active else None
         self._display = Display(active=self._active)
         self.message = self._display.message
         self._writer: Writer | None = None
@@ -68,6 +71,8 @@ class Reporter:
         """Opens the files; `resume_step` is the step of the checkpoint the run goes on from."""
         if resume_step is not None:
             self.message(f"resuming at step {resume_step}")
+        if self._mirror:
+            self._mirror.fetch(METRICS_FILE)
         self._writer = Writer(self._workdir, resume_step, active=self._active)
 
     def phase(self, run: Run, index: int, done: int) -> None:
@@ -192,8 +197,10 @@ class Reporter:
         }
 
     def flush(self) -> None:
-        """Puts everything written so far on the disk."""
+        """Puts everything written so far on the disk, and into the bucket."""
         self._writer.flush()
+        if self._mirror:
+            self._mirror.publish("*", "model/**/*")
 
     def finish(
         self,
@@ -227,6 +234,7 @@ class Reporter:
         }
         if self._active:
             write_json(self._workdir / "summary.json", summary)
+            self.flush()
             for head, rows in self._labels.items():
                 self._display.show(tables.of_rows(rows, head))
             results = {"val": val, "test": test}

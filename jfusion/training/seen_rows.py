@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from jfusion.bucket import is_url
 from jfusion.config import Config, ConfigError
 
 
@@ -57,4 +58,4 @@ def _division(data: Mapping[str, Any], seed: int) -> dict[str, Any]:
 
 
 def _whole(path: str) -> str:
-    return str(Path(path).resolve()) if path else ""
+    return str(Path(path).resolve()) if path and not is_url(path) else path

@@ -238,9 +238,10 @@ def test_the_image_runs_as_nobody_in_particular_and_holds_only_the_code():
     assert rules[0] == "*"
     assert {rule.removeprefix("!") for rule in rules if rule.startswith("!")} == copied
     assert all((ROOT / name).exists() for name in copied)
-    assert not any(line.startswith(("ADD", "ARG")) and line != "ARG EXTRAS=cuda" for line in lines)
+    extras = "ARG EXTRAS=cuda,gcs,s3"
+    assert not any(line.startswith(("ADD", "ARG")) and line != extras for line in lines)
 
 
 def test_the_extras_of_the_images_exist():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert {"cuda", "tpu"} < extras["optional-dependencies"].keys()
+    assert {"cuda", "tpu", "gcs", "s3"} < extras["optional-dependencies"].keys()

@@ -117,7 +117,11 @@ def compiled_programs(folder: Path):
 
 
 def start(
-    folder: Path, workdir: Path, *orders: str, flags: tuple[str, ...] = ()
+    folder: Path,
+    workdir: Path | str,
+    *orders: str,
+    flags: tuple[str, ...] = (),
+    config: dict = CONFIG,
 ) -> subprocess.CompletedProcess:
     """Runs the command in a process of its own.
 
@@ -126,11 +130,12 @@ def start(
         workdir: The run's folder.
         orders: Makes the process interrupt itself, see `interrupted.py`.
         flags: More flags.
+        config: The experiment.
     """
-    config = folder / "small.py"
-    config.write_text(f"def get_config(variant):\n    return {CONFIG!r}\n")
+    file = folder / "small.py"
+    file.write_text(f"def get_config(variant):\n    return {config!r}\n")
     module = ["tests.training.interrupted", *orders, "--"] if orders else ["jfusion.main"]
-    flags = (f"--config={config}", f"--workdir={workdir}", *flags)
+    flags = (f"--config={file}", f"--workdir={workdir}", *flags)
     return subprocess.run(
         [sys.executable, "-m", *module, *flags],
         cwd=ROOT,
@@ -143,7 +148,7 @@ def start(
 
 def start_together(
     folder: Path,
-    workdir: Path,
+    workdir: Path | str,
     config: dict,
     orders: tuple[tuple[str, ...], ...] = ((), ()),
     flags: tuple[str, ...] = (),

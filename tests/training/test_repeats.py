@@ -25,7 +25,7 @@ def trained(monkeypatch):
     """Stands in for training: three test rows per fold, off by the seed."""
     runs = []
 
-    def train(config, folder, stop_requested):
+    def train(config, folder, stop_requested, mirror):
         runs.append((config.seed, config.data.fold))
         part = config.data.fold[0] if config.data.fold else 0
         folder.mkdir(parents=True)

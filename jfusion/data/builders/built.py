@@ -15,6 +15,8 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from jfusion.bucket import is_url
+from jfusion.data import copies
 from jfusion.data.cache import cache_root
 from jfusion.data.problems import DataError
 from jfusion.data.source import Row
@@ -61,7 +63,14 @@ def default_data_dir() -> Path:
 
 
 def open_built(kind: type[Builder], data_dir: str | os.PathLike = "") -> Builder | None:
-    """The built data set in `data_dir` (empty: the default), or None if it is not there."""
+    """The built data set in `data_dir` (empty: the default), or None if it is not there.
+
+    One in a bucket is copied, since its records are read from files only.
+    """
+    if is_url(data_dir):
+        place = f"{kind.name}/{kind.VERSION}"
+        copy = copies.local(f"{str(data_dir).rstrip('/')}/{place}")
+        data_dir = copy.parents[1]
     data_dir = Path(data_dir or default_data_dir()).expanduser()
     if not (data_dir / kind.name / str(kind.VERSION)).is_dir():
         return None  # not asked of TFDS, which warns of what is not there
@@ -72,10 +81,11 @@ def require_built(kind: type[Builder], data_dir: str | os.PathLike = "") -> Buil
     """The built data set in `data_dir`, or a `DataError` that says how to build it."""
     builder = open_built(kind, data_dir)
     if builder is None:
-        where = Path(data_dir or default_data_dir())
+        where = data_dir or default_data_dir()
         raise DataError(
             f"{where}: no {kind.name} was built there; build it with python -m jfusion.prepare "
-            f"--dataset {kind.name} --source FOLDER" + (f" --data_dir {where}" if data_dir else "")
+            f"--dataset {kind.name} --source FOLDER"
+            + (", and copy it there" if is_url(where) else f" --data_dir {where}" * bool(data_dir))
         )
     return builder
 
@@ -94,6 +104,8 @@ def build(
     Raises:
         DataError: Files of the source are missing or broken, or `data_dir` cannot be made.
     """
+    if is_url(data_dir):
+        raise DataError(f"{data_dir}: build it in a local folder, and copy that to the bucket")
     data_dir = Path(data_dir or default_data_dir()).expanduser()
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
