@@ -87,7 +87,7 @@ def mm_imdb() -> ConfigDict:
                     flip=0.5,
                     encoder=dict(
                         network="convnext",
-                        weights="facebook/convnext-tiny-224",
+                        weights="timm/convnext_tiny.fb_in1k",
                         sizes=dict(drop_path_rate=0.1),
                     ),
                 ),
