@@ -1,13 +1,14 @@
 """Real processes that train one model together: what they give, and how they stop."""
 
 import copy
+import json
 import shutil
 import signal
 
 import numpy as np
 import pytest
 
-from tests.training import runs
+from tests.training import devices, runs
 
 PREEMPTED = 75
 # The state is split over the devices of both processes.
@@ -95,3 +96,21 @@ def test_a_single_process_goes_on_with_what_several_began(place, reference):
         for name, value in a["values"].items():
             if value is not None:
                 np.testing.assert_allclose(b["values"][name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_scores_are_those_of_one_process(place, reference):
+    """Every row counts once: 18 rows in batches of 8, parted among four devices."""
+    module = ("-m", "jfusion.evaluate", f"--model={place / 'reference' / 'model'}")
+    scores = []
+    for count in (1, 2):
+        output = place / f"scores-{count}.json"
+        command = (*module, f"--output={output}", "--distributed")
+        done = devices.together([command] * count, JFUSION_CACHE=str(place / "cache"))
+        assert [process.returncode for process in done] == [0] * count, done
+        scores.append(json.loads(output.read_text()))
+    one, two = scores
+    summary = runs.results(place / "reference")["summary"]
+    assert one["rows"] == two["rows"] == summary["rows"]["test"]
+    for name, value in summary["test"].items():
+        for found in (one["scores"][name], two["scores"][name]):
+            assert found == (value and pytest.approx(value, rel=1e-5)), name
