@@ -88,15 +88,39 @@ def _taps(x: jax.Array, kernel: jax.Array, strides: Pair) -> jax.Array:
 
 
 def _input_gradient(x, kernel, grad, strides, padding):
-    """The same convolution of `grad`, spread out by the strides, with the kernel turned around."""
-    kh, kw, _ = kernel.shape
-    around = []
-    for axis, taps in ((1, kh), (2, kw)):
-        spread = (grad.shape[axis] - 1) * strides[axis - 1] + 1
-        before = taps - 1 - padding[axis - 1][0]
-        around.append((before, x.shape[axis] + taps - 1 - spread - before))
-    spread = _pad(grad, ((0, 0), (0, 0)), strides)
-    return _sum_over_taps(spread, kernel[::-1, ::-1], (1, 1), tuple(around))
+    """What each pixel of `x` got from the pixels of `grad` that saw it.
+
+    With strides, the pixels that a tap reaches are every second (third, ...) one. So those with the
+    same remainder are computed together, by the taps that reach them, without strides.
+    """
+    B, H, W, C = x.shape
+    (vertical, horizontal), (top, left) = strides, (padding[0][0], padding[1][0])
+    # In case the strides do not divide the size, the last of some remainders are cut off again.
+    height, width = -(-H // vertical), -(-W // horizontal)
+
+    def of_remainders(i: int, j: int) -> jax.Array:
+        first = ((i + top) % vertical, (j + left) % horizontal)
+        taps = kernel[first[0] :: vertical, first[1] :: horizontal][::-1, ::-1]
+        if not taps.size:  # the strides skip these pixels
+            return jnp.zeros((B, height, width, C), jnp.float32)
+        # Where in `grad` the first of these pixels was seen by the last of the taps.
+        start = (
+            (i + top - first[0]) // vertical - (taps.shape[0] - 1),
+            (j + left - first[1]) // horizontal - (taps.shape[1] - 1),
+        )
+        stop = (start[0] + height + taps.shape[0] - 1, start[1] + width + taps.shape[1] - 1)
+        around = tuple((-start[n], stop[n] - grad.shape[1 + n]) for n in (0, 1))
+        return _taps(_pad(grad, around), taps, (1, 1))
+
+    def interleaved() -> jax.Array:
+        rows = [
+            jnp.stack([of_remainders(i, j) for j in range(horizontal)], axis=3)
+            for i in range(vertical)
+        ]
+        whole = jnp.stack(rows, axis=2).reshape(B, height * vertical, width * horizontal, C)
+        return whole[:, :H, :W].astype(x.dtype)
+
+    return stored(interleaved)
 
 
 def _kernel_gradient(x, kernel, grad, strides, padding):
@@ -140,8 +164,7 @@ def _even_blocks(size: int, largest: int) -> int:
     return -(-size // count)
 
 
-def _pad(x: jax.Array, padding: Padding, strides: Pair = (1, 1)) -> jax.Array:
-    """Pads H and W with zeros, also between pixels to spread them; negative amounts crop."""
-    (top, bottom), (left, right) = padding
-    amounts = [(0, 0, 0), (top, bottom, strides[0] - 1), (left, right, strides[1] - 1), (0, 0, 0)]
+def _pad(x: jax.Array, padding: Padding) -> jax.Array:
+    """Pads H and W with zeros; negative amounts crop."""
+    amounts = [(0, 0, 0), (*padding[0], 0), (*padding[1], 0), (0, 0, 0)]
     return lax.pad(x, jnp.zeros((), x.dtype), amounts)
