@@ -4,12 +4,14 @@ import contextlib
 import copy
 import functools
 import itertools
+import json
+from pathlib import Path
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
 
-from jfusion import config_file
+from jfusion import config_file, processes
 from jfusion.training import evaluation, sharding
 from jfusion.training.checkpoint import Progress
 from jfusion.training.run import prepare
@@ -115,7 +117,15 @@ def run_on(system, devices, fsdp):
 
 def drawn(system):
     """The first parameters and statistics of a system."""
-    return run_on(system, 1, 1).network.init(jax.random.key(0, impl="rbg"))
+    return run_on(system, jax.device_count(), 1).network.init(jax.random.key(0, impl="rbg"))
+
+
+def write(file, system, devices, fsdp):
+    """Has the first of several processes write the numbers of a system on all their devices."""
+    assert jax.device_count() == devices
+    found = numbers(system, devices, fsdp, *drawn(system))
+    if processes.is_first():
+        Path(file).write_text(json.dumps(found))
 
 
 def numbers(system, devices, fsdp, params, stats, steps=2):
