@@ -12,13 +12,13 @@ import pytest
 
 from tests.training import devices, systems
 
+ALL = os.environ.get("JFUSION_ALL_MESHES") == "1"
+
 # Devices and how many of them share a copy of the state.
 MESHES = {"genres": [(8, 8)], "interviews": [(4, 2)], "products": [(2, 1)]}
-TOGETHER = {"interviews": (4, 2)}
-if os.environ.get("JFUSION_ALL_MESHES") == "1":
+if ALL:
     every = [(2, 1), (2, 2), (4, 1), (4, 2), (4, 4), (8, 1), (8, 2), (8, 8)]
     MESHES = {system: every for system in systems.SYSTEMS}
-    TOGETHER = dict.fromkeys(systems.SYSTEMS, (4, 2))
 
 
 def both(system, meshes):
@@ -48,14 +48,15 @@ def test_several_devices_give_the_numbers_of_one(system):
         require_same(one, other, mesh)
 
 
-@pytest.mark.parametrize("system", TOGETHER)
+@pytest.mark.skipif(not ALL, reason="takes minutes; test_together has two processes, too")
+@pytest.mark.parametrize("system", systems.SYSTEMS)
 def test_two_processes_give_the_numbers_of_one(system, tmp_path):
     _, one = devices.call(1, "tests.training.test_devices.both", system, [])
-    file, mesh = tmp_path / "numbers.json", TOGETHER[system]
+    file = tmp_path / "numbers.json"
     program = (
         "from jfusion import processes; processes.join(60);"
         "import jax; jax.config.update('jax_numpy_rank_promotion', 'raise');"
-        f"from tests.training import systems; systems.write({str(file)!r}, {system!r}, *{mesh})"
+        f"from tests.training import systems; systems.write({str(file)!r}, {system!r}, 4, 2)"
     )
     done = devices.together([("-c", program)] * 2)
     assert [process.returncode for process in done] == [0, 0], done
