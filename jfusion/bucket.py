@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from jfusion.errors import UserError
+from jfusion.errors import UserError, first_line
 
 _EXTRAS = {"gs": "gcs", "s3": "s3"}
 _LISTINGS = 16  # folders that are listed at once
@@ -165,7 +165,7 @@ class Folder:
         try:
             yield
         except Exception as error:  # each library has its own, and they share no base
-            line = (str(error).strip() or type(error).__name__).split("\n")[0][:200]
+            line = first_line(error)
             refused = isinstance(error, FileNotFoundError | PermissionError)
             if refused or "Credentials" in type(error).__name__ or line.startswith("Forbidden"):
                 raise BucketError(

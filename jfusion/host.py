@@ -19,7 +19,8 @@ def restart_with_tuned_memory() -> None:
 
     XLA:CPU allocates the memory of a step anew for every step. glibc would get it from the kernel
     and give it back each time, and the kernel fills it with zeros, page by page: a tenth to a half
-    of a training step's time. So glibc is told to keep it. Where pages of 2 MiB are for those who
+    of a training step's time. So glibc is told to keep it, and the process may
+    come to hold more than it needs at once. Where pages of 2 MiB are for those who
     ask, it is also told to ask.
 
     Nothing happens where glibc's variable is set already (to anything), with another C library, or

@@ -91,7 +91,7 @@ def first_decides(decide: Callable[[], T]) -> T:
             answer = {"value": decide()}
         except UserError as error:
             answer = {"error": str(error)}
-    answer = json.loads(_texts(json.dumps(answer))[0])
+    answer = json.loads(texts(json.dumps(answer))[0])
     if "error" in answer:
         raise UserError(answer["error"])
     return answer["value"]
@@ -111,7 +111,7 @@ def together(do: Callable[[], T]) -> T:
         done = do()
     except UserError as error:
         message = str(error)
-    messages = _texts(message)
+    messages = texts(message)
     for index, text in enumerate(messages):
         if text:
             raise UserError(text if all(messages) else f"process {index}: {text}")
@@ -120,7 +120,14 @@ def together(do: Callable[[], T]) -> T:
 
 def texts(text: str) -> list[str]:
     """The texts of all processes, in their order; all must call it."""
-    return [text] if jax.process_count() == 1 else _texts(text)
+    if jax.process_count() == 1:
+        return [text]
+    data = np.frombuffer(text.encode(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.int32(len(data)))
+    padded = np.zeros(max(int(sizes.max()), 1), np.uint8)
+    padded[: len(data)] = data
+    rows = multihost_utils.process_allgather(padded)
+    return [bytes(row[:size]).decode() for row, size in zip(rows, sizes, strict=True)]
 
 
 class Termination:
@@ -146,13 +153,3 @@ def _number(name: str) -> int | None:
     if not text.isdecimal():
         raise UserError(f"--distributed: {name}={text!r} is not a number")
     return int(text)
-
-
-def _texts(text: str) -> list[str]:
-    """The texts of all processes, in their order."""
-    data = np.frombuffer(text.encode(), np.uint8)
-    sizes = multihost_utils.process_allgather(np.int32(len(data)))
-    padded = np.zeros(max(int(sizes.max()), 1), np.uint8)
-    padded[: len(data)] = data
-    rows = multihost_utils.process_allgather(padded)
-    return [bytes(row[:size]).decode() for row, size in zip(rows, sizes, strict=True)]

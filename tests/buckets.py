@@ -10,7 +10,6 @@ from collections.abc import Iterator
 import fsspec
 import pytest
 
-KINDS = ("s3", "gs")
 _NO_KEYS = {
     "AWS_ACCESS_KEY_ID": "none",
     "AWS_SECRET_ACCESS_KEY": "none",

@@ -28,3 +28,18 @@ def cache_of_its_own(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JFUSION_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="module", params=("s3", "gs"))
+def bucket_url(request):
+    """An empty bucket of each kind, served on this machine."""
+    from tests import buckets  # with the packages that reach buckets: slow, and rarely needed
+
+    with buckets.serving(request.param) as url:
+        yield url
+
+
+@pytest.fixture
+def url(bucket_url, request):
+    """A folder of its own in it for each test."""
+    return f"{bucket_url}/{request.node.originalname}"

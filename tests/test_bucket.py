@@ -6,17 +6,6 @@ from tests import buckets
 from tests.training import runs
 
 
-@pytest.fixture(scope="module", params=buckets.KINDS)
-def served(request):
-    with buckets.serving(request.param) as url:
-        yield url
-
-
-@pytest.fixture
-def url(served, request):
-    return f"{served}/{request.node.originalname}"
-
-
 def test_files_go_there_and_back(url, tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "top").write_text("1")
@@ -55,8 +44,8 @@ def test_a_folder_that_is_not_there_is_empty(url):
     folder.remove([])
 
 
-def test_a_bucket_that_is_not_there_is_named(served):
-    url = served.replace("bucket", "no-such-bucket") + "/run"
+def test_a_bucket_that_is_not_there_is_named(bucket_url):
+    url = bucket_url.replace("bucket", "no-such-bucket") + "/run"
     with pytest.raises(ConfigError, match=f"^--workdir: {url}: .*is there such a bucket"):
         run_folder.open_run(url, a_config())
 

@@ -1,4 +1,5 @@
 import os
+import platform
 import subprocess
 import sys
 
@@ -66,6 +67,7 @@ def test_leaves_a_machine_with_an_accelerator_alone_unless_the_cpu_computes(run,
     assert len(run(JAX_PLATFORMS="cpu")) == 3
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_freed_memory_stays_with_the_process():
     program = """
 import resource, sys, threading
@@ -91,6 +93,4 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         )
         for tunables in ("", host.KEEP)
     ]
-    if faults[0] < 1000:
-        pytest.skip("the C library is not glibc")
-    assert faults[1] < 100
+    assert faults[1] < faults[0] / 4

@@ -50,7 +50,8 @@ def _narrows(x: jax.Array, kernel: jax.Array) -> bool:
 def _narrowing_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """`x @ kernel`, [N, I] @ [I, O], whose kernel's gradient is computed as its transpose.
 
-    XLA:CPU takes the wider of two operands 1.4 to 1.7 times faster as the second one.
+    XLA:CPU takes the wider of two operands faster as the second one: 1.1 to 1.9 times with 64 to
+    256 outputs, six times with the 8 of an adapter.
     """
     return x @ kernel
 

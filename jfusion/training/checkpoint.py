@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 
 from jfusion import processes
 from jfusion.bucket import Folder
-from jfusion.errors import UserError
+from jfusion.errors import UserError, first_line
 from jfusion.training import digests, savers
 from jfusion.training.state import State
 from jfusion.training.stored import Stored
@@ -155,7 +155,7 @@ class Checkpoints:
             except Exception as error:  # any of the storage layers' own
                 raise UserError(
                     f"checkpoint {self._folder / str(step)} is whole but cannot be restored "
-                    f"({digests.first_line(error)}); resume with the version that wrote it, or "
+                    f"({first_line(error)}); resume with the version that wrote it, or "
                     "begin anew with another --workdir"
                 ) from error
             return state, data, self._require_best(step, progress)
@@ -258,7 +258,7 @@ class Checkpoints:
         return self._folder.parent / "frozen" / str(phase)
 
     def _digests_when_written(self) -> None:
-        """Called by Orbax when all files are written, in the background of the first process."""
+        """Called by Orbax in the background when all files are written, see `savers.manager`."""
         final = self._folder / str(self._saving)
         hidden = final.with_name(
             f"{final.name}{ocp.path.step.TMP_DIR_SUFFIX}"

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from jfusion.errors import first_line
+
 _NAME = "digests.json"
 # Each process has these, but with another content: times, and where they lie.
 _PERSONAL = ("commit_success.txt", "_CHECKPOINT_METADATA")
@@ -60,11 +62,6 @@ def damage(folder: Path) -> str:
         return f"{changed[0]} is not as it was written" if changed else ""
     except (OSError, ValueError, TypeError) as error:
         return first_line(error)
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in a line."""
-    return (str(error).strip() or type(error).__name__).split("\n")[0][:200]
 
 
 def _files(folder: Path) -> list[str]:

@@ -15,17 +15,6 @@ from tests import buckets
 from tests.data.test_image import encoded, picture
 
 
-@pytest.fixture(scope="module", params=buckets.KINDS)
-def served(request):
-    with buckets.serving(request.param) as url:
-        yield url
-
-
-@pytest.fixture
-def url(served, request):
-    return f"{served}/{request.node.originalname}"
-
-
 def fill(url, folder):
     """The same table with pictures and sequences in a bucket and in a folder."""
     rows = ["id,poster,voice,split"]

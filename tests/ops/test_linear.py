@@ -8,11 +8,12 @@ from jfusion.ops.linear import add_bias, linear
 
 @pytest.mark.parametrize("shape", [(6,), (3, 6), (2, 3, 6), (2, 3, 5, 6)])
 @pytest.mark.parametrize("biased", [True, False])
-def test_values_and_gradients(shape, biased):
+@pytest.mark.parametrize("outputs", [4, 8])
+def test_values_and_gradients(shape, biased, outputs):
     rng = np.random.default_rng(0)
     x, kernel, bias, weight = (
         jnp.asarray(rng.standard_normal(s), jnp.float32)
-        for s in (shape, (6, 4), (4,), (*shape[:-1], 4))
+        for s in (shape, (6, outputs), (outputs,), (*shape[:-1], outputs))
     )
     bias = bias if biased else None
     got, pull = jax.vjp(linear, x, kernel, bias)
@@ -20,7 +21,7 @@ def test_values_and_gradients(shape, biased):
     want = want + (np.asarray(bias) if biased else 0)
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
     dx, dkernel, dbias = pull(weight)
-    flat_x, flat_g = np.asarray(x).reshape(-1, 6), np.asarray(weight).reshape(-1, 4)
+    flat_x, flat_g = np.asarray(x).reshape(-1, 6), np.asarray(weight).reshape(-1, outputs)
     np.testing.assert_allclose(dx, np.asarray(weight) @ np.asarray(kernel).T, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(dkernel, flat_x.T @ flat_g, rtol=1e-4, atol=1e-5)
     if biased:

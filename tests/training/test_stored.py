@@ -13,17 +13,6 @@ from tests.training import devices
 from tests.training.test_checkpoint import abstract, data, state
 
 
-@pytest.fixture(scope="module", params=buckets.KINDS)
-def served(request):
-    with buckets.serving(request.param) as url:
-        yield url
-
-
-@pytest.fixture
-def url(served, request):
-    return f"{served}/{request.node.originalname}"
-
-
 class Machine:
     """Checkpoints on a disk that was empty before, and what they report."""
 
@@ -81,7 +70,7 @@ def test_damage_is_reported_and_the_one_before_is_used(url, tmp_path):
     assert Machine(url, tmp_path / "third", keep=2).restored() == (2, 2, -1)
 
 
-@pytest.mark.parametrize("served", ["s3"], indirect=True)
+@pytest.mark.parametrize("bucket_url", ["s3"], indirect=True)
 def test_what_was_damaged_on_its_way_is_fetched_again(url, tmp_path, monkeypatch):
     Machine(url, tmp_path / "one").fill(1)
     get, calls = Folder.get, []
@@ -100,7 +89,7 @@ def test_what_was_damaged_on_its_way_is_fetched_again(url, tmp_path, monkeypatch
     assert not other.said and Stored(Folder(url), 1).steps() == [1]
 
 
-@pytest.mark.parametrize("served", ["s3"], indirect=True)
+@pytest.mark.parametrize("bucket_url", ["s3"], indirect=True)
 def test_what_cannot_be_sent_ends_the_run(url, tmp_path, monkeypatch):
     machine = Machine(url, tmp_path)
 
@@ -114,7 +103,7 @@ def test_what_cannot_be_sent_ends_the_run(url, tmp_path, monkeypatch):
     assert Stored(Folder(url), 1).steps() == []
 
 
-@pytest.mark.parametrize("served", ["s3"], indirect=True)
+@pytest.mark.parametrize("bucket_url", ["s3"], indirect=True)
 def test_processes_with_disks_of_their_own_write_one_checkpoint(url):
     def run(count, *steps):
         command = ("-m", "tests.training.stored_parts", url, *map(str, steps))
