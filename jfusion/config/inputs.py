@@ -50,7 +50,7 @@ class Encoder:
         network: Which architecture.
         weights: Pretrained weights: a local folder or a Hugging Face id; empty trains from scratch.
         revision: The hub revision (commit, tag or branch) of `weights`; empty takes the commit that
-            jfusion pins for well-known ids, `main` for others.
+            jfusion pins for well-known ids; others are not downloaded without one.
         init_from: A model folder of an earlier run, `RUN/model`, or `RUN/model:name` where the
             modality has another name there. The encoder comes from there with its weights, sizes,
             statistics, `dense` layer and adapters, and so does what turns cells into arrays: the

@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from jfusion.errors import UserError
@@ -21,7 +23,8 @@ _RENAMED = {
     "bert-base-uncased": "google-bert/bert-base-uncased",
     "distilbert-base-uncased": "distilbert/distilbert-base-uncased",
 }
-# The commits that are downloaded unless the caller names another revision.
+# The commits that are downloaded unless the caller names another revision. Of other entries nothing
+# is downloaded without one: what stands on a branch today may not stand there tomorrow.
 _PINNED = {
     "distilbert/distilbert-base-uncased": "12040accade4e8a0f71eabdb258fecc2e7e948be",
     "google-bert/bert-base-uncased": "86b5e0934494bd15c9632b12f734a8a67f723594",
@@ -45,8 +48,8 @@ def find(
 
     Args:
         name: A local folder, or an id of the Hugging Face hub such as `distilbert-base-uncased`.
-        revision: Commit, tag or branch on the hub. Empty takes the commit that jfusion pins, or
-            else `main`.
+        revision: Commit, tag or branch on the hub. Empty takes the commit that jfusion pins; of an
+            entry that it does not know, only what the cache has of `main`.
         weights: Whether the weights are needed; False is satisfied with the tokenizer's files.
         key: The config key that `name` stands in, for the error message.
 
@@ -55,7 +58,8 @@ def find(
 
     Raises:
         WeightsError: There is no such folder, nor anything of that name in the cache or on the
-            hub; or it holds no safetensors.
+            hub; it holds no safetensors; or it would have to be downloaded and neither jfusion nor
+            `revision` says which commit.
     """
     local = Path(name).expanduser()
     if local.is_dir():
@@ -103,7 +107,8 @@ def _from_hub(name: str, revision: str, weights: bool, key: str) -> Path:
     import huggingface_hub  # slow to import, and not needed for a local folder
 
     repo = _RENAMED.get(name, name)
-    revision = revision or _PINNED.get(repo, "main")
+    pinned = revision or _PINNED.get(repo, "")
+    revision = pinned or "main"
     wanted = {
         "revision": revision,
         "allow_patterns": [*_OTHER_FILES, *_WEIGHT_FILES] if weights else [*_OTHER_FILES],
@@ -115,15 +120,22 @@ def _from_hub(name: str, revision: str, weights: bool, key: str) -> Path:
             continue
         if _complete(Path(folder), weights):
             return Path(folder)
-    try:
+    ways_out = _ways_out(key, weights)
+    if weights and not pinned:
+        with _explained(repo, revision, ways_out):
+            newest = huggingface_hub.model_info(repo).sha
+        raise WeightsError(
+            f"jfusion knows no commit of {repo}, and without one the same config could bring other "
+            f"weights tomorrow. Today's is {newest}: "
+            f"--config.{key.removesuffix('weights')}revision={newest}"
+        )
+    with _explained(repo, revision, ways_out):
         folder = Path(huggingface_hub.snapshot_download(repo, **wanted))
-    except Exception as error:  # the client's and its transport's errors have no common base
-        raise WeightsError(f"{_why(repo, revision, error)}. {_ways_out(key, weights)}") from error
     if not _complete(folder, weights):
         lacking = "config.json with model.safetensors" if weights else "tokenizer.json or vocab.txt"
         raise WeightsError(
             f"{repo} (revision {revision}) has no {lacking}, and jfusion reads nothing else. "
-            f"{_ways_out(key, weights)}"
+            f"{ways_out}"
         )
     return folder
 
@@ -137,6 +149,15 @@ def _complete(folder: Path, weights: bool) -> bool:
     except WeightsError:
         return False
     return (folder / "config.json").exists()
+
+
+@contextmanager
+def _explained(repo: str, revision: str, ways_out: str) -> Iterator[None]:
+    """Makes one clear error of whatever asking the hub raises."""
+    try:
+        yield
+    except Exception as error:  # the client's and its transport's errors have no common base
+        raise WeightsError(f"{_why(repo, revision, error)}. {ways_out}") from error
 
 
 def _why(repo: str, revision: str, error: Exception) -> str:

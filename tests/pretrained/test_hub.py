@@ -33,6 +33,7 @@ class Downloads:
     def __init__(self, monkeypatch, result):
         self.result, self.calls = result, []
         monkeypatch.setattr(huggingface_hub, "snapshot_download", self)
+        monkeypatch.setattr(huggingface_hub, "model_info", self.model_info)
 
     def __call__(self, repo, *, local_files_only=False, **kwargs):
         if local_files_only:
@@ -41,6 +42,11 @@ class Downloads:
         if isinstance(self.result, Exception):
             raise self.result
         return str(self.result)
+
+    def model_info(self, repo):
+        if isinstance(self.result, Exception):
+            raise self.result
+        return huggingface_hub.ModelInfo(id=repo, sha="c0ffee", tags=[])
 
 
 def test_a_local_folder_is_itself(tmp_path):
@@ -113,6 +119,16 @@ def test_a_download_asks_for_the_pinned_commit_and_never_for_pickles(tmp_path, m
     assert not [pattern for pattern in patterns if pattern.endswith((".bin", ".pt", ".h5", "*"))]
 
 
+def test_an_entry_without_a_pinned_commit_is_downloaded_only_at_a_named_one(tmp_path, monkeypatch):
+    downloads = Downloads(monkeypatch, write(tmp_path / "snapshot", distilbert()))
+    with pytest.raises(WeightsError) as raised:
+        find("someone/something", key="inputs.plot.encoder.weights")
+    assert "knows no commit of someone/something" in str(raised.value)
+    assert "--config.inputs.plot.encoder.revision=c0ffee" in str(raised.value)
+    assert not downloads.calls
+    assert find("someone/something", "c0ffee") == tmp_path / "snapshot"
+
+
 def test_a_revision_of_ones_own(tmp_path, monkeypatch):
     downloads = Downloads(monkeypatch, write(tmp_path / "snapshot", distilbert()))
     find("distilbert-base-uncased", "v2")
@@ -130,7 +146,7 @@ def test_a_hub_entry_without_safetensors(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text("{}")
     Downloads(monkeypatch, tmp_path)
     with pytest.raises(WeightsError, match=r"has no config\.json with model\.safetensors"):
-        find("someone/something")
+        find("someone/something", "main")
 
 
 def test_errors_of_the_hub_are_told_apart(monkeypatch):
@@ -144,9 +160,10 @@ def test_errors_of_the_hub_are_told_apart(monkeypatch):
         (httpx2.ConnectError("x"), "could not be downloaded: ConnectError"),
     ]:
         Downloads(monkeypatch, error)
-        with pytest.raises(WeightsError, match=text) as raised:
-            find("someone/something", "v9")
-        assert "--config.inputs.NAME.encoder.weights=" in str(raised.value)
+        for revision in ("v9", "") if "v9" not in text else ("v9",):
+            with pytest.raises(WeightsError, match=text) as raised:
+                find("someone/something", revision)
+            assert "--config.inputs.NAME.encoder.weights=" in str(raised.value)
 
 
 def test_a_name_that_the_hub_cannot_have():
