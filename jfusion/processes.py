@@ -118,6 +118,11 @@ def together(do: Callable[[], T]) -> T:
     return done
 
 
+def all_of(fact: bool) -> bool:
+    """Whether it is so in every process; all must call it."""
+    return all(texts("x" if fact else ""))
+
+
 def texts(text: str) -> list[str]:
     """The texts of all processes, in their order; all must call it."""
     if jax.process_count() == 1:

@@ -129,6 +129,7 @@ def remember_array(
     shape: tuple[int, ...],
     dtype: Any,
     blocks: Callable[[], Iterable[np.ndarray]],
+    everywhere: Callable[[bool], bool] = bool,
 ) -> np.ndarray:
     """An array that is computed once, kept under a JSON-ready key and memory-mapped.
 
@@ -138,16 +139,21 @@ def remember_array(
         shape: Its shape.
         dtype: Its type.
         blocks: Computes it, in stretches along the first axis, from the first to the last.
+        everywhere: Called once with whether the array is here; whether to go by that. Processes
+            that can only compute it together say no unless all have it.
 
     Raises:
         DataError: The cache cannot be written.
     """
     path = cache_root(cache_dir) / "features" / f"{_key(key)}.npy"
+    found = None
     if path.exists():
         try:
-            return _read_mapped(path, shape, dtype)
+            found = _read_mapped(path, shape, dtype)
         except _DAMAGE as error:
             say(f"cache entry {path} is damaged ({error}); making it again")
+    if everywhere(found is not None):
+        return found
     with build_folder(path) as build:
         require_bytes(path.parent, _bytes(shape, dtype), "features")
         try:

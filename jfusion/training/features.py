@@ -18,9 +18,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
-from jfusion import models, ops
+from jfusion import models, ops, processes
 from jfusion.data.cache import remember_array
 from jfusion.data.split import InputReader, Split
 from jfusion.models.pixels import mirror
@@ -81,8 +80,8 @@ def attach(
 ) -> dict[str, Split]:
     """Puts the features of a modality in the place of its arrays.
 
-    Every process computes those of all rows by itself, on its own devices; those that share a disk
-    end up with one entry.
+    All devices compute them together, and every process keeps those of all rows: its batches are
+    drawn from all. Processes that share a disk end up with one entry.
 
     Args:
         network: The model.
@@ -131,7 +130,9 @@ def attach(
             with track(f"{name}: features of {title}", int(present.sum())) as advance:
                 yield from compute(arrays, present, advance)
 
-        found = remember_array(cache_dir, {**key, **of_split}, shape, np.float32, blocks)
+        found = remember_array(
+            cache_dir, {**key, **of_split}, shape, np.float32, blocks, processes.all_of
+        )
         inputs = {**split.inputs, name: {"features": found}}
         attached[title] = dataclasses.replace(split, inputs=inputs)
     return attached
@@ -151,10 +152,11 @@ class _Compute:
     def __init__(self, network: Network, weights: Tree, name: str, versions: int, rows: int):
         self._network, self._weights, self._name = network, weights, name
         self._versions, self._rows = versions, rows
-        self._mesh = sharding.local_mesh()
+        self._mesh = sharding.make_mesh()
 
         def step(weights: Tree, arrays: Mapping[str, jax.Array]) -> jax.Array:
-            return network.encode(name, weights, arrays).astype(jnp.float32)
+            found = network.encode(name, weights, arrays).astype(jnp.float32)
+            return sharding.whole(found, self._mesh)
 
         self._step = jax.jit(step)
 
@@ -167,24 +169,40 @@ class _Compute:
     ) -> Iterator[np.ndarray]:
         """The features of all rows, [n, V, D] for one stretch of rows after the other."""
         weights = sharding.replicate(self._weights, self._mesh)
-        places = NamedSharding(self._mesh, PartitionSpec("data"))
         size, full, done = self._rows * self._mesh.size, np.flatnonzero(present), 0
         for start in range(0, len(full), size):
             rows = full[start : start + size]
             padded = np.resize(rows, size)  # rows once more, which are cut off again
-            batch = {key: np.asarray(array[padded]) for key, array in arrays.items()}
-            forms = [batch]
-            if self._versions == 2:
-                forms.append({"pixels": np.ascontiguousarray(mirror(batch["pixels"]))})
-            found = [self._step(weights, jax.device_put(form, places)) for form in forms]
+            forms = [
+                self._encode(weights, arrays, padded, turn)
+                for turn in (np.asarray, mirror)[: self._versions]
+            ]
             end = int(rows[-1]) + 1
-            block = np.zeros((end - done, self._versions, found[0].shape[-1]), np.float32)
-            block[rows - done] = np.stack(jax.device_get(found), axis=1)[: len(rows)]
+            block = np.zeros((end - done, self._versions, forms[0].shape[-1]), np.float32)
+            block[rows - done] = np.stack(jax.device_get(forms), axis=1)[: len(rows)]
             yield block
             done = end
             advance(len(rows))
         if done < len(present):
             yield np.zeros((len(present) - done, self._versions, self.width(arrays)), np.float32)
+
+    def _encode(
+        self,
+        weights: Tree,
+        arrays: Mapping[str, np.ndarray],
+        rows: np.ndarray,
+        turn: Callable[[np.ndarray], np.ndarray],
+    ) -> jax.Array:
+        """The features of some rows [n, D], whose arrays are turned into another form first."""
+        batch = {
+            key: sharding.place_read(
+                (len(rows), *array.shape[1:]),
+                lambda part, array=array: np.ascontiguousarray(turn(array[rows[part]])),
+                self._mesh,
+            )
+            for key, array in arrays.items()
+        }
+        return sharding.settle(self._step(weights, batch))
 
 
 def _refusal(network: Network, name: str, arrays: Mapping[str, np.ndarray]) -> str:

@@ -135,8 +135,7 @@ class Loop:
 
             def done(count: int) -> None:
                 advance(count)
-                # One of several processes may find here what another computes: the next step asks.
-                if processes.count() == 1 and self._stop_requested():
+                if self._stop_requested():
                     self._leave(step)
 
             yield done

@@ -191,6 +191,20 @@ def place_rows(arrays: Any, mesh: Mesh) -> Any:
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(rows, x), arrays)
 
 
+def place_read(
+    shape: tuple[int, ...], read: Callable[[slice], np.ndarray], mesh: Mesh
+) -> jax.Array:
+    """A global array split along its rows, of which each process reads those of its devices.
+
+    Args:
+        shape: Its shape; the rows divide over the devices.
+        read: Reads a stretch of rows; in any process it gives the same.
+        mesh: The mesh.
+    """
+    places = NamedSharding(mesh, _ROWS)
+    return jax.make_array_from_callback(shape, places, lambda index: read(index[0]))
+
+
 def settle(tree: Any) -> Any:
     """Waits for results on several CPU devices, before the next program is begun.
 
