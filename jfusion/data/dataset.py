@@ -150,7 +150,7 @@ def open_sources(
     elif data.source in ("movies", "interviews", "products"):
         sources = _data_set(data.source).sources(data.rows)
     else:
-        sources = _data_set(data.source).sources(data.path)
+        sources = _data_set(data.source).sources(data.path, data.cache_dir)
     if not data.fold:
         return sources
     if targets is None:

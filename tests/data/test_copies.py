@@ -122,9 +122,8 @@ def test_no_file_lands_outside_the_folder(url, tmp_path, monkeypatch):
 
 
 def test_a_built_data_set_is_copied(url, tmp_path, monkeypatch):
-    monkeypatch.setenv("JFUSION_CACHE", str(tmp_path))
     with pytest.raises(DataError, match=f"^{url}: no mm_imdb was built there; .*copy it there$"):
-        built.require_built(mm_imdb.MmImdb, url)
+        built.require_built(mm_imdb.MmImdb, url, tmp_path / "cache")
     with pytest.raises(DataError, match=f"^{url}: build it in a local folder, and copy"):
         built.build(mm_imdb.MmImdb, lambda scratch: scratch, url)
     opened = []
@@ -132,7 +131,8 @@ def test_a_built_data_set_is_copied(url, tmp_path, monkeypatch):
     place = f"mm_imdb/{mm_imdb.MmImdb.VERSION}"
     buckets.write(f"{url}/{place}/dataset_info.json", json.dumps({}))
     buckets.write(f"{url}/something/else", "")
-    built.open_built(mm_imdb.MmImdb, f"{url}/")
+    built.open_built(mm_imdb.MmImdb, f"{url}/", tmp_path / "cache")
     assert [copies.shown(path) for path in opened] == [url]
+    assert opened[0].is_relative_to(tmp_path / "cache")
     assert [path.name for path in opened[0].iterdir()] == ["mm_imdb"]
     assert (opened[0] / place / "dataset_info.json").is_file()

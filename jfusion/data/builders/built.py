@@ -62,14 +62,16 @@ def default_data_dir() -> Path:
     return cache_root("") / "tfds"
 
 
-def open_built(kind: type[Builder], data_dir: str | os.PathLike = "") -> Builder | None:
+def open_built(
+    kind: type[Builder], data_dir: str | os.PathLike = "", cache_dir: str | os.PathLike = ""
+) -> Builder | None:
     """The built data set in `data_dir` (empty: the default), or None if it is not there.
 
-    One in a bucket is copied, since its records are read from files only.
+    One in a bucket is copied to `cache_dir`, since its records are read from files only.
     """
     if is_url(data_dir):
         place = f"{kind.name}/{kind.VERSION}"
-        copy = copies.local(f"{str(data_dir).rstrip('/')}/{place}")
+        copy = copies.local(f"{str(data_dir).rstrip('/')}/{place}", cache_dir)
         data_dir = copy.parents[1]
     data_dir = Path(data_dir or default_data_dir()).expanduser()
     if not (data_dir / kind.name / str(kind.VERSION)).is_dir():
@@ -77,9 +79,11 @@ def open_built(kind: type[Builder], data_dir: str | os.PathLike = "") -> Builder
     return kind(data_dir=data_dir)
 
 
-def require_built(kind: type[Builder], data_dir: str | os.PathLike = "") -> Builder:
+def require_built(
+    kind: type[Builder], data_dir: str | os.PathLike = "", cache_dir: str | os.PathLike = ""
+) -> Builder:
     """The built data set in `data_dir`, or a `DataError` that says how to build it."""
-    builder = open_built(kind, data_dir)
+    builder = open_built(kind, data_dir, cache_dir)
     if builder is None:
         where = data_dir or default_data_dir()
         raise DataError(

@@ -165,9 +165,14 @@ def build(source: str | os.PathLike, data_dir: str | os.PathLike = "") -> DaicWo
     return built.build(DaicWoz, lambda scratch: source, data_dir)
 
 
-def sources(data_dir: str | os.PathLike = "") -> dict[str, DaicWozSplit]:
-    """The splits `train`, `val` and `test` of the data set that was built in `data_dir`."""
-    builder = built.require_built(DaicWoz, data_dir)
+def sources(
+    data_dir: str | os.PathLike = "", cache_dir: str | os.PathLike = ""
+) -> dict[str, DaicWozSplit]:
+    """The splits `train`, `val` and `test` of the data set that was built in `data_dir`.
+
+    One in a bucket is copied to `cache_dir`, see `cache.cache_root`.
+    """
+    builder = built.require_built(DaicWoz, data_dir, cache_dir)
     return {split: DaicWozSplit(builder, split) for split in LABEL_FILES}
 
 

@@ -117,9 +117,14 @@ def build(source: str | os.PathLike, data_dir: str | os.PathLike = "") -> MmImdb
     return built.build(MmImdb, place, data_dir)
 
 
-def sources(data_dir: str | os.PathLike = "") -> dict[str, MmImdbSplit]:
-    """The splits `train`, `val` and `test` of the data set that was built in `data_dir`."""
-    builder = built.require_built(MmImdb, data_dir)
+def sources(
+    data_dir: str | os.PathLike = "", cache_dir: str | os.PathLike = ""
+) -> dict[str, MmImdbSplit]:
+    """The splits `train`, `val` and `test` of the data set that was built in `data_dir`.
+
+    One in a bucket is copied to `cache_dir`, see `cache.cache_root`.
+    """
+    builder = built.require_built(MmImdb, data_dir, cache_dir)
     return {split: MmImdbSplit(builder, split) for split in archive.SPLITS}
 
 
