@@ -6,6 +6,7 @@ import socket
 import threading
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -74,6 +75,13 @@ def serving(kind: str) -> Iterator[str]:
 def files(kind: str) -> fsspec.AbstractFileSystem:
     """The library's own view of all buckets."""
     return fsspec.filesystem(kind, use_listings_cache=False)
+
+
+def fill(url: str, folder: Path) -> None:
+    """Puts all files of a local folder into a bucket."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            write(f"{url}/{path.relative_to(folder)}", path.read_bytes())
 
 
 def write(url: str, content: bytes | str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from jfusion.data.samples import movies
+from tests import buckets
 from tests.training import devices
 
 CONFIG = """
@@ -142,6 +143,18 @@ def test_formats_agree(trained, table, tmp_path):
             assert row["genres"] == ("" if line["genres"] is None else json.dumps(line["genres"]))
             if line["genres/War"] is not None:
                 assert np.float32(row["genres/War"]) == np.float32(line["genres/War"])
+
+
+def test_predict_reads_a_model_and_a_table_in_a_bucket(trained, table, tmp_path, url):
+    _, model = trained
+    path, _, _ = table
+    buckets.fill(f"{url}/model", model)
+    buckets.fill(f"{url}/data", path.parent)
+    here, there = tmp_path / "here.csv", tmp_path / "there.csv"
+    jfusion("predict", "--model", model, "--input", path, "--output", here)
+    moved = ("--model", f"{url}/model", "--input", f"{url}/data/{path.name}")
+    jfusion("predict", *moved, "--output", there, "--cache_dir", tmp_path / "cache")
+    assert here.read_text() == there.read_text()
 
 
 def test_predict_refuses_before_it_works(trained, table, tmp_path):

@@ -24,9 +24,7 @@ def fill(url, folder):
         (folder / f"posters/{i}.png").write_bytes(encoded(picture(40 + i)))
         np.save(folder / f"voice {i}.npy", np.arange(12.0).reshape(4, 3) + i)
     (folder / "t.csv").write_text("\n".join(rows) + "\n")
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    for path in files:
-        buckets.write(f"{url}/{path.relative_to(folder)}", path.read_bytes())
+    buckets.fill(url, folder)
 
 
 def test_a_table_in_a_bucket_gives_the_same_arrays(url, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 
 from jfusion import artifact, config_file, inference
 from jfusion.training import evaluation, loop, run
+from tests import buckets
 from tests.training import runs
 
 REVIEWS = {
@@ -83,6 +84,13 @@ def test_on_day_zero_the_outputs_are_the_old_models_to_the_last_bit(trained):
     first = on_day_zero(prepared)
     require_same(first, of_folder(model, before))
     assert len(first.rows) == 12 and np.ptp(first.heads["code"]) > 0
+
+
+def test_what_it_is_attached_to_may_lie_in_a_bucket(trained, url):
+    model = trained / "old" / "model"
+    buckets.fill(f"{url}/model", model)
+    first = on_day_zero(run.prepare(attached(f"{url}/model")))
+    require_same(first, of_folder(model, run.prepare(a_config())))
 
 
 def test_the_model_folder_of_day_zero_gives_the_same(trained, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from jfusion import artifact, config_file
 from jfusion.config import ConfigError
 from jfusion.training import loop, run
+from tests import buckets
 from tests.training import runs
 
 
@@ -80,6 +81,14 @@ def test_vocabulary_and_pictures_are_read_as_they_were_there(trained):
         assert prepared.dataset.inputs[name].spec() == kept.spec()
     own = run.prepare(joined(trained, "picture")).dataset.inputs["title"]
     assert own.spec() != prepared.dataset.inputs["title"].spec(), "other rows have other words"
+
+
+def test_models_in_a_bucket_are_the_same(trained, url, tmp_path):
+    buckets.fill(url, trained)
+    names = {f"inputs__{x}__encoder__init_from": f"{url}/{x}/model" for x in ("title", "picture")}
+    here, there = joined(trained), joined(trained, data__cache_dir=str(tmp_path), **names)
+    one, other = (jax.device_get(run.prepare(config).first_state()) for config in (here, there))
+    jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
 def test_a_joined_run_leaves_a_model_of_its_own(trained, tmp_path):
