@@ -39,10 +39,9 @@ def keep_mask(key: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
     """
     bits_key, step_key = jax.random.split(key)
     *rows, width = shape
-    # By themselves: XLA:CPU would draw the four bytes' word again for each of them.
-    words = stored(lambda: jax.random.bits(bits_key, (*rows, -(-width // 4)), jnp.uint32))
 
     def draw() -> jax.Array:
+        words = jax.random.bits(bits_key, (*rows, -(-width // 4)), jnp.uint32)
         draws = lax.bitcast_convert_type(words, jnp.uint8).reshape(*rows, -1)[..., :width]
         steps = jnp.floor((1 - rate) * 256 + jax.random.uniform(step_key, (*rows, 1)))
         return draws.astype(jnp.int32) < steps.astype(jnp.int32)
