@@ -78,6 +78,8 @@ class Folder:
     def __init__(self, url: str):
         scheme, self._base = split(url)
         self.url = f"{scheme}://{self._base}"
+        # Amazon's library has sums compared by itself.
+        self._checked = {"consistency": "md5"} if scheme == "gs" else {}
         self._files = _file_system(scheme, self.url)
 
     def entries(self) -> set[str]:
@@ -119,6 +121,7 @@ class Folder:
                 self._files.put(
                     [str(origin / name) for name in part],
                     [self._at(posixpath.join(at, name)) for name in part],
+                    **self._checked,
                 )
 
     def remove(self, names: Iterable[str]) -> None:

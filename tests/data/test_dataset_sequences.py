@@ -218,7 +218,7 @@ def asked(monkeypatch):
     """Stands a data set in for those that jfusion has; lists what it was asked."""
     asked = []
 
-    def sources(where):
+    def sources(where, cache_dir=""):
         asked.append(where)
         sizes = {"train": (20, 1.0), "val": (6, 2.0), "test": (9, 3.0)}
         return {name: sample(name, *size) for name, size in sizes.items()}

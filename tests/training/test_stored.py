@@ -59,7 +59,7 @@ def test_damage_is_reported_and_the_one_before_is_used(url, tmp_path):
     victim = max(n for n in buckets.names(url) if n.startswith("checkpoints/2/state/d/"))
     buckets.write(f"{url}/{victim}", "x")
     other = Machine(url, tmp_path / "other", keep=2)
-    assert other.restored() == (1, 1, -1)
+    assert other.restored() == (1, 1, -1), other.said
     assert other.said == [
         f"checkpoint 2 is damaged ({victim.removeprefix('checkpoints/2/')} is not as it was "
         f"written); moved to {url}/damaged/2"
