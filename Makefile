@@ -12,7 +12,9 @@ demo: $(VENV)/.base
 test: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+	# By itself xdist leaves the files of one long test to the end, where one worker waits.
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
+		tests/training tests
 
 lint: $(VENV)/.test
 	$(BIN)/ruff format .
