@@ -14,6 +14,7 @@ python -m jfusion.main --config configs/product_fusion.py:rakuten,backbone=effic
     The full recipe on Rakuten's 84,916 listings in 27 categories (its own split: the challenge
     keeps the labels of its test listings). The files are given out by the organisers of challenge
     35 on challengedata.ens.fr, after registration; they may not be passed on.
+    Add --config.inputs.image.encoder.revision=COMMIT: the first start says which is the newest.
 
 TextCNN: 60 words of the 15,000 commonest, embedding 128, convolutions over 2, 3 and 4 words with 64
 filters each, their maxima joined to 192, then 128 with BatchNorm and dropout 0.3.

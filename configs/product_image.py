@@ -10,6 +10,7 @@ python -m jfusion.main --config configs/product_image.py:rakuten,backbone=effici
     The full recipe on Rakuten's 84,916 listings in 27 categories (its own split: the challenge
     keeps the labels of its test listings). The files are given out by the organisers of challenge
     35 on challengedata.ens.fr, after registration; they may not be passed on.
+    Add --config.inputs.image.encoder.revision=COMMIT: the first start says which is the newest.
 
 MobileNetV2 (or EfficientNet-B0) on 224 x 224 pixels, its 1280 features averaged over the picture,
 then 256 with BatchNorm and dropout 0.3.
