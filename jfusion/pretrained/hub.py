@@ -23,8 +23,8 @@ _RENAMED = {
     "bert-base-uncased": "google-bert/bert-base-uncased",
     "distilbert-base-uncased": "distilbert/distilbert-base-uncased",
 }
-# The commits that are downloaded unless the caller names another revision. Of other entries nothing
-# is downloaded without one: what stands on a branch today may not stand there tomorrow.
+# The commits that are downloaded unless the caller names another revision. Of other entries no
+# weights are downloaded without one: those on a branch today may not be there tomorrow.
 _PINNED = {
     "distilbert/distilbert-base-uncased": "12040accade4e8a0f71eabdb258fecc2e7e948be",
     "google-bert/bert-base-uncased": "86b5e0934494bd15c9632b12f734a8a67f723594",
@@ -48,8 +48,8 @@ def find(
 
     Args:
         name: A local folder, or an id of the Hugging Face hub such as `distilbert-base-uncased`.
-        revision: Commit, tag or branch on the hub. Empty takes the commit that jfusion pins; of an
-            entry that it does not know, only what the cache has of `main`.
+        revision: Commit, tag or branch on the hub. Empty takes the commit that jfusion pins, or
+            else `main`, of which weights are taken from the cache only.
         weights: Whether the weights are needed; False is satisfied with the tokenizer's files.
         key: The config key that `name` stands in, for the error message.
 
